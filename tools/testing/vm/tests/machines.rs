@@ -1,0 +1,226 @@
+//! Runs real machines, with tests/stand-in in place of the guest's test program. Needs a kernel in
+//! build/linux: `cargo test -- --ignored`.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+fn top() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../..")
+        .canonicalize()
+        .unwrap()
+}
+
+/// `vm`, at the top of the tree, with a log directory of its own.
+fn vm(command: &str, logs: &str) -> Command {
+    let mut vm = Command::new(env!("CARGO_BIN_EXE_vm"));
+    vm.current_dir(top()).args([command, "--accel", "tcg"]);
+    vm.args(["--log-dir", &format!("build/vm-tests/{logs}")]);
+    vm
+}
+
+fn test(logs: &str, arguments: &[&str]) -> Output {
+    let mut vm = vm("test", logs);
+    vm.args(["--program", "tools/testing/vm/tests/stand-in"])
+        .args(arguments);
+    vm.output().unwrap()
+}
+
+/// The lines of the stream that are results or totals, without their indentation.
+fn results(output: &Output) -> Vec<String> {
+    let text = String::from_utf8_lossy(&output.stdout);
+    let results = text.lines().map(str::trim_start).filter(|line| {
+        ["ok ", "not ok ", "1.."]
+            .iter()
+            .any(|start| line.starts_with(start))
+            || line.contains(" passed, ")
+    });
+    results.map(str::to_owned).collect()
+}
+
+#[test]
+#[ignore = "boots machines"]
+fn every_right_end_passes() {
+    let output = test("right", &["--filter", "return/*", "end/*"]);
+    assert_eq!(
+        results(&output),
+        [
+            "1..2",
+            "1..6",
+            "ok 1 pass",
+            "ok 2 skip # SKIP not here",
+            "ok 3 nmi",
+            "ok 4 append",
+            "ok 5 crash_kernel",
+            "ok 6 last",
+            "ok 1 return",
+            "1..7",
+            "ok 1 reset",
+            "ok 2 power_off",
+            "ok 3 panic",
+            "ok 4 halt",
+            "ok 5 nmi",
+            "ok 6 dump",
+            "ok 7 skip # SKIP not here",
+            "ok 2 end",
+            "# 11 passed, 0 failed, 2 skipped",
+        ]
+    );
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+#[ignore = "boots machines"]
+fn every_wrong_end_fails_and_is_named() {
+    let output = test("wrong", &["--filter", "wrong/*", "return/last"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    for reason in [
+        "# the guest says not ok",
+        "# not on the console: /never said/",
+        "# unexpected on the console: ",
+        "# while it ran: guest reset",
+        "# expected a guest reset, found guest power-off",
+        "# guest reset before the guest was armed",
+        "# could not be set up: nothing to set up",
+        "# expected a guest reset, found guest panic: VFS: Unable to mount root fs",
+        "# expected a crash dump, found guest panic: sysrq triggered crash",
+        "# expected a guest reset, found guest hang: nothing for ",
+    ] {
+        assert!(text.contains(reason), "no '{reason}' in\n{text}");
+    }
+    // What comes after the test that ended the shared machine still runs.
+    assert_eq!(
+        results(&output).last().unwrap(),
+        "# 1 passed, 10 failed, 0 skipped"
+    );
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+#[ignore = "boots machines"]
+fn skipped_tests_are_no_success() {
+    let output = test("skip", &["--filter", "end/skip"]);
+    assert_eq!(output.status.code(), Some(4));
+}
+
+#[test]
+#[ignore = "boots machines"]
+fn wrong_use_is_told_apart() {
+    for arguments in [["--filter", "nothing"], ["--kernel", "/nowhere"]] {
+        let output = test("use", &arguments);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(output.stdout.is_empty() && !output.stderr.is_empty());
+    }
+}
+
+#[test]
+#[ignore = "boots machines"]
+fn boot_passes_output_and_status_through() {
+    let output = vm("boot", "boot")
+        .args(["--exec", "echo said; exit 3"])
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "said\n");
+    assert_eq!(output.status.code(), Some(3));
+}
+
+#[test]
+#[ignore = "boots machines"]
+fn the_shell_has_modules_and_tools() {
+    let run = |command| vm("shell", "shell").args(["--exec", command]).output();
+    let output = run("grep -o '^bpf_destructive ' /proc/modules
+        bpftool version | grep -o '^bpftool '
+        test -e Makefile && echo checkout
+        touch /usr/here && echo overlay
+        touch build/here || echo read-only >&2
+        exit 3")
+    .unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "bpf_destructive \nbpftool \ncheckout\noverlay\n"
+    );
+    assert!(String::from_utf8_lossy(&output.stderr).ends_with("read-only\n"));
+    assert!(!top().join("build/here").exists());
+    assert_eq!(output.status.code(), Some(3));
+
+    let output = run("echo c >/proc/sysrq-trigger").unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("before the command did"));
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+#[ignore = "boots machines"]
+fn a_shell_without_a_terminal_is_refused() {
+    let output = vm("shell", "shell").stdin(Stdio::null()).output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--exec"));
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+#[ignore = "boots machines"]
+fn kunit_without_a_suite_fails() {
+    let output = vm("kunit", "kunit")
+        .args(["--filter", "nothing"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        results(&output).last().unwrap(),
+        "# 0 passed, 0 failed, 0 skipped"
+    );
+}
+
+#[test]
+#[ignore = "boots machines"]
+fn an_interrupt_leaves_nothing() {
+    let logs = top().join("build/vm-tests/interrupt");
+    if logs.exists() {
+        fs::remove_dir_all(&logs).unwrap();
+    }
+    for interrupt in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGKILL] {
+        let mut vm = vm("boot", "interrupt");
+        vm.args(["-v", "--exec", "sleep 1000"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let mut child = vm.spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        assert!(lines.any(|line| line.unwrap().contains("Run /init")));
+        let machine = qemu(&logs).expect("QEMU runs");
+        kill(Pid::from_raw(child.id().try_into().unwrap()), interrupt).unwrap();
+        let status = child.wait().unwrap();
+        // The kernel's signal to QEMU takes a moment, and QEMU is no child of ours to wait for.
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while qemu(&logs).is_some() {
+            assert!(
+                Instant::now() < deadline,
+                "QEMU {machine} outlives {interrupt}"
+            );
+            sleep(Duration::from_millis(10));
+        }
+        if interrupt != Signal::SIGKILL {
+            assert_eq!(status.code(), Some(2));
+            let left = fs::read_dir(&logs)
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name());
+            assert_eq!(left.collect::<Vec<_>>(), ["boot"]);
+        }
+    }
+}
+
+/// The process id of the QEMU that logs there.
+fn qemu(logs: &Path) -> Option<i32> {
+    let logs = logs.strip_prefix(top()).unwrap().to_str().unwrap();
+    fs::read_dir("/proc").unwrap().find_map(|entry| {
+        let entry = entry.unwrap();
+        let id = entry.file_name().to_str()?.parse().ok()?;
+        let command = fs::read_to_string(entry.path().join("cmdline")).ok()?;
+        (command.starts_with("qemu") && command.contains(logs)).then_some(id)
+    })
+}
