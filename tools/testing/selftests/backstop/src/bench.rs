@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Times programs under BPF_PROG_TEST_RUN, one JSON line each. In a machine that counts
+//! instructions (-icount shift=0) a nanosecond is one instruction. Modules are loaded when the first
+//! program needs them, and not before: what comes earlier runs as on a kernel without any.
+
+use std::io::{Write, stdout};
+
+use anyhow::{Context, Result};
+use libbpf_rs::ProgramInput;
+use serde::Serialize;
+
+use crate::catalogue::{self, BENCH, OBJECTS, Object};
+use crate::loader;
+use crate::machine::load_module;
+use crate::perform::{PACKET, program};
+
+#[derive(Serialize)]
+struct Row<'a> {
+    row: &'a str,
+    #[serde(flatten)]
+    result: Measured,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Measured {
+    Ran {
+        runs: u32,
+        nanoseconds_per_run: u128,
+    },
+    /// The kernel, with the modules that are loaded, lacks this kfunc.
+    Absent { absent: String },
+}
+
+pub fn run() -> Result<()> {
+    for object in OBJECTS.iter().filter(|object| object.group == BENCH) {
+        run_object(object)?;
+    }
+    Ok(())
+}
+
+fn run_object(object: &Object) -> Result<()> {
+    for module in catalogue::kfunc_modules(object)?.values() {
+        // Without it the kfuncs are absent, and so it is said.
+        let _ = load_module(module, "");
+    }
+    for (function, tags) in catalogue::function_tags(object)? {
+        let Some((repeat, row)) = tags
+            .iter()
+            .find_map(|tag| tag.strip_prefix("row:")?.split_once(':'))
+        else {
+            continue;
+        };
+        let repeat = repeat
+            .parse()
+            .with_context(|| format!("{function}: no number"))?;
+        let result = measure(object, &function, repeat).with_context(|| row.to_owned())?;
+        let mut out = stdout().lock();
+        serde_json::to_writer(&mut out, &Row { row, result })?;
+        writeln!(out)?;
+        out.flush()?;
+    }
+    Ok(())
+}
+
+fn measure(object: &Object, function: &str, repeat: u32) -> Result<Measured> {
+    let loaded = match loader::load(object, &[function])? {
+        Ok(loaded) => loaded,
+        Err(refusal) => {
+            let absent = refusal.missing_kfunc().map(str::to_owned);
+            return Ok(Measured::Absent {
+                absent: absent.ok_or(refusal)?,
+            });
+        }
+    };
+    let input = ProgramInput {
+        data_in: Some(&PACKET),
+        repeat,
+        ..ProgramInput::default()
+    };
+    let output = program(&loaded, function)?.test_run(input)?;
+    Ok(Measured::Ran {
+        runs: repeat,
+        nanoseconds_per_run: output.duration.as_nanos(),
+    })
+}

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Does one test, in this process, which is its own: capabilities and the like are not given back.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use libbpf_rs::query::ProgInfoIter;
+use libbpf_rs::{Object as LoadedObject, Program, ProgramInput, ProgramMut, ProgramType};
+use regex::Regex;
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+use std::os::fd::AsFd;
+
+use crate::arm::Armed;
+use crate::catalogue::{Body, Object, Test};
+use crate::console::{Console, Quiet};
+use crate::expectation::{Attribution, End, Event, Load, missing_in_order};
+use crate::trigger::{Attached, Trigger};
+use crate::{loader, machine};
+
+/// From the event, which an emulated machine may be slow to see, to its effect.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+
+/// The shortest packet that programs of the network take.
+pub const PACKET: [u8; 64] = [0; 64];
+
+pub fn perform(test: &Test) -> Result<()> {
+    let armed = Armed::new(test);
+    if let Some(how) = test.expectation.stop_commands {
+        machine::set_stop_commands(how)?;
+    }
+    if let Some(params) = &test.expectation.module_params {
+        for module in test.modules()? {
+            machine::unload_module(&module).with_context(|| format!("unloading {module}"))?;
+            machine::load_module(&module, params)?;
+        }
+    }
+    let _quiet = test.expectation.quiet.then(Quiet::enter).transpose()?;
+    match &test.body {
+        Body::Program { object, program } => perform_program(test, object, program, &armed),
+        Body::Code { run, .. } => run(&armed),
+    }
+}
+
+fn perform_program(test: &Test, object: &Object, name: &str, armed: &Armed) -> Result<()> {
+    let expectation = &test.expectation;
+    if let Some(cap) = expectation.without_cap {
+        drop_capability(cap)?;
+    }
+    let loaded = match (loader::load(object, &[name])?, expectation.load) {
+        (Ok(_), Load::Refused(errno)) => bail!("it loads, where {errno} was expected"),
+        (Err(refusal), Load::Refused(errno)) => {
+            ensure!(refusal.errno == errno, "{errno} was expected\n{refusal}");
+            return check_messages(test, &refusal.log);
+        }
+        (Err(refusal), Load::Accepted) => return Err(refusal.into()),
+        (Ok(loaded), Load::Accepted) => loaded,
+    };
+    if expectation.event == Event::None {
+        return Ok(());
+    }
+
+    let program = program(&loaded, name)?;
+    if expectation.event == Event::TestRun {
+        return check_retval(test, test_run(&program)?);
+    }
+    let trigger = Trigger::of(&loaded)?;
+    let mut console = Console::from_now()?;
+    let attached = Attached::new(&program)?;
+    let deadline = Instant::now() + DEADLINE;
+    if expectation.event == Event::Nmi {
+        // The host sends it upon the word; the console tells that it came.
+        trigger.cock(expectation.event)?;
+        armed.announce()?;
+        console.expect(test, deadline)?;
+    } else {
+        armed.announce()?;
+        trigger.cock(expectation.event)?;
+    }
+    let retval = trigger.wait(&attached, expectation.event, deadline)?;
+    check_retval(test, retval)?;
+    if expectation.end != End::Return {
+        await_end(deadline, &format!("the call returned {retval} and"))?;
+    }
+    console.expect(test, deadline)?;
+    if let Some(attribution) = &expectation.attributed {
+        check_identity(&console, attribution, &program)?;
+    }
+    Ok(())
+}
+
+/// A program of a loaded object.
+pub fn program<'a>(object: &'a LoadedObject, name: &str) -> Result<ProgramMut<'a>> {
+    object
+        .progs_mut()
+        .find(|program| program.name() == name)
+        .with_context(|| format!("no {name}"))
+}
+
+/// The machine is about to end, and this process with it.
+pub fn await_end(deadline: Instant, what: &str) -> Result<()> {
+    std::thread::sleep(deadline.saturating_duration_since(Instant::now()));
+    bail!(
+        "{what} the machine still runs after {} s",
+        DEADLINE.as_secs()
+    )
+}
+
+fn drop_capability(cap: CapabilitySet) -> Result<()> {
+    let mut sets = capabilities(None).context("reading capabilities")?;
+    sets.effective.remove(cap);
+    set_capabilities(None, sets).context("dropping a capability")
+}
+
+/// What the program returns to BPF_PROG_TEST_RUN.
+fn test_run(program: &ProgramMut<'_>) -> Result<i32> {
+    let input = ProgramInput {
+        data_in: (program.prog_type() == ProgramType::Xdp).then_some(&PACKET),
+        ..ProgramInput::default()
+    };
+    Ok(program.test_run(input).context("test run")?.return_value as i32)
+}
+
+fn check_retval(test: &Test, retval: i32) -> Result<()> {
+    match test.expectation.retval {
+        Some(expected) if retval != expected => bail!("{retval} was returned, not {expected}"),
+        _ => Ok(()),
+    }
+}
+
+fn check_messages(test: &Test, log: &str) -> Result<()> {
+    match missing_in_order(log, &test.expectation.messages) {
+        Some(pattern) => bail!(
+            "the loader's log lacks '{pattern}' in its place\n{}",
+            log.trim_end()
+        ),
+        None => Ok(()),
+    }
+}
+
+/// The line names the program that made the call, not just one that looks like it.
+fn check_identity(
+    console: &Console,
+    attribution: &Attribution,
+    program: &Program<'_>,
+) -> Result<()> {
+    let regex = Regex::new(&attribution.regex(&program.name().to_string_lossy()))?;
+    let line = console
+        .find(&regex)
+        .context("the attribution line is gone")?;
+    let id = Program::id_from_fd(program.as_fd())?;
+    let info = ProgInfoIter::default()
+        .find(|info| info.id == id)
+        .context("the program is gone")?;
+    let tag = u64::from_be_bytes(info.tag.0);
+    ensure!(
+        line["id"] == id.to_string() && line["tag"] == format!("{tag:016x}"),
+        "the program is id {id} tag {tag:016x}, but the console says\n  {}",
+        &line[0]
+    );
+    Ok(())
+}

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The module comes and goes: a program pins it, and nothing else does.
+
+use std::fs;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::io::Errno;
+
+use crate::arm::Armed;
+use crate::catalogue::{Body, Test, object};
+use crate::expectation::Expectation;
+use crate::loader;
+use crate::machine::{load_module, module_is_loaded, unload_module};
+use crate::perform::DEADLINE;
+
+const MODULE: &str = "bpf_destructive";
+
+pub fn tests() -> Vec<Test> {
+    let test = |name: &str, description: &str, run: fn(&Armed) -> Result<()>| Test {
+        name: format!("destructive/{name}"),
+        expectation: Expectation {
+            description: description.into(),
+            ..Expectation::default()
+        },
+        body: Body::Code {
+            modules: &[MODULE],
+            run,
+        },
+    };
+    vec![
+        test(
+            "module_not_loaded",
+            "without the module the loader names it and the kfunc",
+            not_loaded,
+        ),
+        test(
+            "module_busy",
+            "the module cannot go while a program calls it, and can afterwards",
+            busy,
+        ),
+        test(
+            "module_again",
+            "a module that went and came back serves programs",
+            again,
+        ),
+    ]
+}
+
+fn not_loaded(_: &Armed) -> Result<()> {
+    unload()?;
+    let loaded = loader::load(object("destructive", "privilege")?, &["halt"]);
+    load_module(MODULE, "")?;
+    let Err(refusal) = loaded? else {
+        bail!("a program loads without its kfunc")
+    };
+    for name in ["bpf_halt", "module bpf_destructive"] {
+        ensure!(
+            refusal.log.contains(name),
+            "nothing names {name}\n{refusal}"
+        );
+    }
+    Ok(())
+}
+
+fn busy(_: &Armed) -> Result<()> {
+    let program = loader::load(object("destructive", "privilege")?, &["halt"])??;
+    match unload_module(MODULE) {
+        Err(Errno::WOULDBLOCK) => (),
+        Err(error) => bail!("unloading fails with {error}, not because it is busy"),
+        Ok(()) => bail!("the module went while a program was loaded that calls it"),
+    }
+    drop(program);
+    unload()?;
+    ensure!(
+        !module_is_loaded(MODULE),
+        "unloaded, but still in /sys/module"
+    );
+    load_module(MODULE, "")
+}
+
+fn again(_: &Armed) -> Result<()> {
+    for _ in 0..3 {
+        unload()?;
+        load_module(MODULE, "")?;
+        drop(loader::load(
+            object("destructive", "privilege")?,
+            &["halt"],
+        )??);
+    }
+    Ok(())
+}
+
+/// Unloads the module as soon as nothing uses it; a program is freed some time after its last
+/// descriptor, and nothing tells when.
+fn unload() -> Result<()> {
+    let file = format!("/sys/module/{MODULE}/refcnt");
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let users = fs::read_to_string(&file).context(file.clone())?;
+        if users.trim() == "0" {
+            break;
+        }
+        ensure!(
+            Instant::now() < deadline,
+            "{MODULE} still has {} users",
+            users.trim()
+        );
+        sleep(Duration::from_millis(1));
+    }
+    unload_module(MODULE).context("unloading an unused module")
+}
