@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-2.0
+# The entry points. Each calls one script in the tool root; see 'make help'.
+
+MAKEFLAGS += --no-print-directory
+export KSRC NATIVE ACCEL T J V CHECK VERSION
+
+enter := scripts/enter
+
+.PHONY: run check source tree kernel selftests shell bench series refresh toolroot clean distclean help
+
+run: kernel selftests
+	@$(enter) scripts/vm run
+
+check: kernel selftests
+	@$(enter) scripts/check
+
+source:
+	@$(enter) scripts/source
+
+tree: source
+	@$(enter) scripts/tree
+
+kernel: tree
+	@$(enter) scripts/kernel
+
+selftests: kernel
+	@$(enter) scripts/selftests
+
+shell: kernel selftests
+	@$(enter) scripts/vm shell
+
+bench: kernel selftests
+	@$(enter) scripts/bench
+
+series: tree
+	@$(enter) scripts/series
+
+refresh:
+	@$(enter) scripts/refresh
+
+clean:
+	@scripts/clean
+
+distclean:
+	@scripts/clean --all
+
+help:
+	@sed -n 's/^## //p' Makefile
+
+## make run         everything from nothing to the demonstration in a VM
+## make check       everything from nothing to the verdict: host tests, then the VM tests
+## make tree        build/linux: pristine source and one commit per patch
+## make kernel      the bzImage and modules
+## make selftests   the guest binaries
+## make shell       an interactive VM with the modules and tools at hand
+## make bench       instruction counts under icount, as a table and JSON
+## make series      build/series: mailable patches, checked
+## make refresh     writes edits made in build/linux back into overlay and patches
+## make clean       removes what was built, keeps the tree; distclean removes build/
+##
+## KSRC=            a Linux 7.3.y source of your own, tree or tar archive
+## NATIVE=1         the host's tools instead of the tool root
+## ACCEL=           auto (the default), kvm or tcg
+## T=               only the VM tests that match this glob
+## J=               jobs; V=1 prints every command
+## CHECK=build      make series builds every step
+## BACKSTOP_CACHE=  where tool root, downloads and ccache are kept (~/.cache/backstop)
