@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* No program type outside the tracing hooks loads with a destructive kfunc. */
+/* No program type outside the tracing hooks loads with a destructive kfunc, nor an LSM program of a cgroup. */
 #include <vmlinux.h>
 #include <bpf/bpf_helpers.h>
 
@@ -33,6 +33,7 @@ REFUSED(cgroup_sock_addr, "cgroup/connect4")
 REFUSED(cgroup_sockopt, "cgroup/getsockopt")
 REFUSED(cgroup_sysctl, "cgroup/sysctl")
 REFUSED(cgroup_device, "cgroup/dev")
+REFUSED(lsm_cgroup, "lsm_cgroup/socket_bind")
 REFUSED(sock_ops, "sockops")
 REFUSED(sk_skb, "sk_skb/stream_verdict")
 REFUSED(sk_msg, "sk_msg")
