@@ -6,7 +6,7 @@ export KSRC NATIVE ACCEL T J V CHECK VERSION
 
 enter := scripts/enter
 
-.PHONY: run check source tree kernel selftests shell bench series refresh toolroot clean distclean help
+.PHONY: run check source tree kernel selftests shell bench series refresh clean distclean help
 
 run: kernel selftests
 	@$(enter) scripts/vm run
