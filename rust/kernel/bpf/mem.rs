@@ -114,9 +114,10 @@ impl<'call> MemMut<'call> {
     }
 }
 
-// SAFETY: Without `__nullable`, the verifier refuses null, and lets pass only memory that can be read
-// and written for `size` bytes as long as the program runs: of its stack, of a map that it holds, of
-// a packet, of what a helper or a kfunc gave it, and for syscall programs of the context.
+// SAFETY: Without `__nullable`, the verifier refuses null, and lets pass only memory that can be
+// read and written for `size` bytes as long as the program runs: of its stack, of a map that it
+// holds, of a packet, of what a helper or a kfunc gave it, and for syscall programs of the
+// context.
 unsafe impl<'call> SizedArgument<'call> for Mem<'call> {
     const TYPE: &'static str = "const void *";
 

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-/* No program type outside the tracing hooks loads with a destructive kfunc, nor an LSM program of a cgroup. */
+/*
+ * No program type outside the tracing hooks loads with a destructive kfunc, nor does an LSM
+ * program of a cgroup.
+ */
 #include <vmlinux.h>
 #include <bpf/bpf_helpers.h>
 
