@@ -5,11 +5,32 @@ mod concurrency;
 mod module;
 mod namespace;
 
-use crate::catalogue::Test;
+use anyhow::Result;
+
+use crate::arm::Armed;
+use crate::catalogue::{Body, Test};
+use crate::expectation::Expectation;
+
+const MODULE: &str = "bpf_destructive";
 
 pub fn all() -> Vec<Test> {
     [concurrency::tests(), module::tests(), namespace::tests()]
         .into_iter()
         .flatten()
         .collect()
+}
+
+/// A test of the module that returns and expects nothing of the console.
+fn test(name: &str, description: &str, run: fn(&Armed) -> Result<()>) -> Test {
+    Test {
+        name: format!("destructive/{name}"),
+        expectation: Expectation {
+            description: description.into(),
+            ..Expectation::default()
+        },
+        body: Body::Code {
+            modules: &[MODULE],
+            run,
+        },
+    }
 }

@@ -8,27 +8,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::io::Errno;
 
+use super::{MODULE, test};
 use crate::arm::Armed;
-use crate::catalogue::{Body, Test, object};
-use crate::expectation::Expectation;
+use crate::catalogue::{Test, object};
 use crate::loader;
 use crate::machine::{load_module, module_is_loaded, unload_module};
 use crate::perform::DEADLINE;
 
-const MODULE: &str = "bpf_destructive";
-
 pub fn tests() -> Vec<Test> {
-    let test = |name: &str, description: &str, run: fn(&Armed) -> Result<()>| Test {
-        name: format!("destructive/{name}"),
-        expectation: Expectation {
-            description: description.into(),
-            ..Expectation::default()
-        },
-        body: Body::Code {
-            modules: &[MODULE],
-            run,
-        },
-    };
     vec![
         test(
             "module_not_loaded",

@@ -25,27 +25,16 @@ use rustix::process::{
 };
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
+use super::{MODULE, test};
 use crate::arm::Armed;
-use crate::catalogue::{Body, Test, object};
-use crate::expectation::{Errno, Expectation};
+use crate::catalogue::{Test, object};
+use crate::expectation::Errno;
 use crate::loader;
 use crate::perform::program;
 
-const MODULE: &str = "bpf_destructive";
 const NEEDS_SYS_BOOT: &str = "destructive kfunc calls require CAP_SYS_BOOT capability";
 
 pub fn tests() -> Vec<Test> {
-    let test = |name: &str, description: &str, run: fn(&Armed) -> Result<()>| Test {
-        name: format!("destructive/{name}"),
-        expectation: Expectation {
-            description: description.into(),
-            ..Expectation::default()
-        },
-        body: Body::Code {
-            modules: &[MODULE],
-            run,
-        },
-    };
     vec![
         test(
             "refuse_userns",
