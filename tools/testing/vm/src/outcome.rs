@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::console::{self, Splat};
 use crate::ktap::{self, Status};
-use crate::plan::{End, Test};
+use crate::plan::{End, Pattern, Test, Way};
 use crate::vmcore::Dump;
 use crate::watch::Record;
 
@@ -98,41 +98,64 @@ pub fn judge_alone(test: &Test, record: &Record, release: &str) -> Verdict {
         }
         _ => judge_ending(test, record, release),
     };
-    let splats = console::unexpected(&record.console, &test.console, test.end.panics());
+    let patterns: Vec<_> = test.ways().flat_map(|way| way.console.clone()).collect();
+    let panics = test.ways().any(|way| way.end.panics());
+    let splats = console::unexpected(&record.console, &patterns, panics);
     verdict.unless(splats.iter().map(describe).collect())
 }
 
 fn judge_ending(test: &Test, record: &Record, release: &str) -> Verdict {
-    let as_expected = match (&test.end, &record.ending) {
+    let ways: Vec<_> = test
+        .ways()
+        .filter(|way| is_end(way.end, &record.ending))
+        .collect();
+    if ways.is_empty() {
+        let (ends, found) = (test.ends(), &record.ending);
+        return Verdict::fail(format!("expected {ends}, found {found}"));
+    }
+    let armed = format!("# armed {}", test.name);
+    if !record.channel.iter().any(|line| line.trim() == armed) {
+        return Verdict::fail(format!("{} before the guest was armed", record.ending));
+    }
+    let mut reasons = Vec::new();
+    for way in ways {
+        let faults = faults(way, record, release);
+        if faults.is_empty() {
+            return Verdict::Pass;
+        }
+        reasons.extend(faults);
+    }
+    Verdict::Fail(reasons)
+}
+
+fn is_end(end: End, ending: &Ending) -> bool {
+    match (end, ending) {
         (End::Panic, Ending::Panic { reported, message }) => *reported && message.is_some(),
         (End::Reset, Ending::Reset)
         | (End::PowerOff, Ending::PowerOff)
         | (End::Halt, Ending::Halt)
         | (End::CrashDump, Ending::CrashDump(_)) => true,
         _ => false,
-    };
-    if !as_expected {
-        return Verdict::fail(format!("expected {}, found {}", test.end, record.ending));
     }
-    let armed = format!("# armed {}", test.name);
-    if !record.channel.iter().any(|line| line.trim() == armed) {
-        return Verdict::fail(format!("{} before the guest was armed", record.ending));
-    }
-    let mut reasons = missing(test, &record.console, "console");
+}
+
+/// What does not go with this way to end.
+fn faults(way: &Way, record: &Record, release: &str) -> Vec<String> {
+    let mut faults = wrong(way, &record.console, "console");
     if let Ending::CrashDump(dump) = &record.ending {
         if dump.release != release {
-            reasons.push(format!("the dump is of {}, not of {release}", dump.release));
+            faults.push(format!("the dump is of {}, not of {release}", dump.release));
         }
         let lines: Vec<_> = dump.dmesg.lines().map(str::to_owned).collect();
-        reasons.extend(missing(test, &lines, "dump's log"));
+        faults.extend(wrong(way, &lines, "dump's log"));
     }
-    Verdict::Pass.unless(reasons)
+    faults
 }
 
 /// Judges a test that ran to its end among others; `console` is what the kernel said meanwhile.
 pub fn judge_returned(test: &Test, result: &ktap::TestResult, console: &[String]) -> Verdict {
     let verdict = match result.status {
-        Status::Ok => Verdict::Pass.unless(missing(test, console, "console")),
+        Status::Ok => Verdict::Pass.unless(wrong(&test.way, console, "console")),
         Status::Skip => Verdict::Skip(result.reason.clone()),
         Status::NotOk => {
             let what = match result.reason.as_str() {
@@ -142,7 +165,7 @@ pub fn judge_returned(test: &Test, result: &ktap::TestResult, console: &[String]
             Verdict::fail(what).unless(result.diagnostics.clone())
         }
     };
-    let splats = console::unexpected(console, &test.console, false);
+    let splats = console::unexpected(console, &test.way.console, false);
     verdict.unless(splats.iter().map(describe).collect())
 }
 
@@ -177,12 +200,14 @@ fn describe(splat: &Splat) -> String {
     format!("unexpected on the console: {}", splat.text)
 }
 
-fn missing(test: &Test, lines: &[String], place: &str) -> Vec<String> {
-    test.console
-        .iter()
-        .filter(|pattern| !lines.iter().any(|line| pattern.is_match(line)))
-        .map(|pattern| format!("not on the {place}: /{pattern}/"))
-        .collect()
+/// What these lines lack, and what they have and must not.
+fn wrong(way: &Way, lines: &[String], place: &str) -> Vec<String> {
+    let found = |pattern: &&Pattern| lines.iter().any(|line| pattern.is_match(line));
+    let missing = way.console.iter().filter(|pattern| !found(pattern));
+    let missing = missing.map(|pattern| format!("not on the {place}: /{pattern}/"));
+    let forbidden = way.not_console.iter().filter(found);
+    let forbidden = forbidden.map(|pattern| format!("on the {place}: /{pattern}/"));
+    missing.chain(forbidden).collect()
 }
 
 #[cfg(test)]
@@ -283,6 +308,54 @@ mod tests {
             judge_alone(&test, &unseen, RELEASE),
             Verdict::Fail(_)
         ));
+    }
+
+    #[test]
+    fn the_console_must_show_no_forbidden_pattern() {
+        let json = serde_json::json!({ "name": "s/t", "end": "reset", "not_console": ["again"] });
+        let test = serde_json::from_value(json).unwrap();
+        let judge = |said| judge_alone(&test, &record(Ending::Reset, ARMED, &[said]), RELEASE);
+        assert_eq!(judge("[ 1.0] once"), Verdict::Pass);
+        assert_eq!(
+            judge("[ 1.0] once again"),
+            Verdict::fail("on the console: /again/")
+        );
+    }
+
+    #[test]
+    fn one_of_several_ways_and_no_mixture_passes() {
+        let json = serde_json::json!({
+            "name": "s/t",
+            "end": "reset", "console": ["left"], "not_console": ["right"],
+            "or": [{ "end": "power_off", "console": ["right"], "not_console": ["left"] }],
+        });
+        let test: Test = serde_json::from_value(json).unwrap();
+        let judge = |ending, console| judge_alone(&test, &record(ending, ARMED, console), RELEASE);
+        assert_eq!(judge(Ending::Reset, &["left"]), Verdict::Pass);
+        assert_eq!(judge(Ending::PowerOff, &["right"]), Verdict::Pass);
+        for console in [&["right"][..], &["left", "right"], &[]] {
+            let verdict = judge(Ending::Reset, console);
+            assert!(matches!(verdict, Verdict::Fail(_)), "{console:?}");
+        }
+        assert_eq!(
+            judge(Ending::Halt, &["left"]),
+            Verdict::fail("expected a guest reset or a guest power-off, found guest halt")
+        );
+    }
+
+    #[test]
+    fn the_same_end_may_be_reached_in_two_ways() {
+        let json = serde_json::json!({
+            "name": "s/t",
+            "end": "reset", "console": ["left"], "not_console": ["right"],
+            "or": [{ "end": "reset", "console": ["right"], "not_console": ["left"] }],
+        });
+        let test: Test = serde_json::from_value(json).unwrap();
+        let judge = |console| judge_alone(&test, &record(Ending::Reset, ARMED, console), RELEASE);
+        assert_eq!(judge(&["left"]), Verdict::Pass);
+        assert_eq!(judge(&["right"]), Verdict::Pass);
+        assert!(matches!(judge(&["left", "right"]), Verdict::Fail(_)));
+        assert_eq!(test.ends(), "a guest reset");
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //!   `ok 1 NAME # SKIP why` when it does not apply; it never says that it passed.
 
 use std::fmt;
+use std::iter;
 use std::path::Path;
 use std::process::Command;
 use std::str::FromStr;
@@ -84,15 +85,29 @@ impl TryFrom<String> for Pattern {
     }
 }
 
+/// A way in which a test may end, and what the console then shows.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Way {
+    pub end: End,
+    /// Each of them in some line.
+    #[serde(default)]
+    pub console: Vec<Pattern>,
+    /// None of them in any line.
+    #[serde(default)]
+    pub not_console: Vec<Pattern>,
+}
+
 /// A test, as the guest's test program lists it.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Test {
     pub name: String,
     #[serde(default)]
     pub description: String,
-    pub end: End,
+    #[serde(flatten)]
+    pub way: Way,
+    /// Other ways that are as good as the first.
     #[serde(default)]
-    pub console: Vec<Pattern>,
+    pub or: Vec<Way>,
     /// A crash kernel is loaded before the test.
     #[serde(default)]
     pub crash_kernel: bool,
@@ -104,6 +119,53 @@ pub struct Test {
     pub append: String,
 }
 
+/// What a test wants of the machine it runs in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Needs<'a> {
+    pub append: &'a str,
+    pub crash_kernel: bool,
+}
+
+impl Test {
+    pub fn needs(&self) -> Needs<'_> {
+        Needs {
+            append: &self.append,
+            crash_kernel: self.crash_kernel,
+        }
+    }
+
+    pub fn ways(&self) -> impl Iterator<Item = &Way> {
+        iter::once(&self.way).chain(&self.or)
+    }
+
+    pub fn may_end_by(&self, end: End) -> bool {
+        self.ways().any(|way| way.end == end)
+    }
+
+    /// Its ends, for people.
+    pub fn ends(&self) -> String {
+        let mut ends: Vec<_> = self.ways().map(|way| way.end.to_string()).collect();
+        ends.dedup();
+        ends.join(" or ")
+    }
+}
+
+/// As the end of a file's name.
+impl fmt::Display for Needs<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.crash_kernel {
+            f.write_str("-crash-kernel")?;
+        }
+        if !self.append.is_empty() {
+            let words = self
+                .append
+                .replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+            write!(f, "-{words}")?;
+        }
+        Ok(())
+    }
+}
+
 /// The tests of one machine: several that return, or a single one that ends it.
 #[derive(Clone, Debug)]
 pub struct Run {
@@ -113,7 +175,9 @@ pub struct Run {
 impl Run {
     /// Whether this is one test that ends the machine.
     pub fn alone(&self) -> Option<&Test> {
-        self.tests.first().filter(|test| test.end != End::Return)
+        self.tests
+            .first()
+            .filter(|test| !test.may_end_by(End::Return))
     }
 
     /// A name for the logs.
@@ -121,17 +185,8 @@ impl Run {
         match self.alone() {
             Some(test) => test.name.replace('/', "-"),
             None => {
-                let test = self.first();
-                let kind = [("-crash-kernel", test.crash_kernel), ("-nmi", test.nmi)];
-                let kind = kind.iter().filter(|kind| kind.1).map(|kind| kind.0);
-                let append = test
-                    .append
-                    .replace(|c: char| !c.is_ascii_alphanumeric(), "-");
-                let append = Some(append).filter(|append| !append.is_empty());
-                let append = append
-                    .map(|append| format!("-{append}"))
-                    .unwrap_or_default();
-                format!("shared{}{append}", kind.collect::<String>())
+                let nmi = if self.first().nmi { "-nmi" } else { "" };
+                format!("shared{nmi}{}", self.first().needs())
             }
         }
     }
@@ -169,6 +224,14 @@ pub fn list(program: &Path) -> Result<Vec<Test>> {
             pair[0]
         );
     }
+    for test in &tests {
+        ensure!(
+            test.or.is_empty() || !test.may_end_by(End::Return),
+            "{}: {} ends its machine or returns",
+            asked(),
+            test.name
+        );
+    }
     Ok(tests)
 }
 
@@ -203,14 +266,12 @@ pub fn plan(tests: &[Test]) -> Vec<Run> {
     for test in tests {
         let same = |run: &&mut Run| {
             let other = run.first();
-            run.alone().is_none()
-                && (other.crash_kernel, other.nmi, &other.append)
-                    == (test.crash_kernel, test.nmi, &test.append)
+            run.alone().is_none() && (other.needs(), other.nmi) == (test.needs(), test.nmi)
         };
         match runs
             .iter_mut()
             .find(same)
-            .filter(|_| test.end == End::Return)
+            .filter(|_| test.may_end_by(End::Return))
         {
             Some(run) => run.tests.push(test.clone()),
             None => runs.push(Run {
@@ -218,10 +279,10 @@ pub fn plan(tests: &[Test]) -> Vec<Run> {
             }),
         }
     }
-    runs.sort_by_key(|run| match run.first().end {
-        End::Return => 0,
-        End::CrashDump => 1,
-        _ => 2,
+    runs.sort_by_key(|run| match run.alone() {
+        None => 0,
+        Some(test) if test.may_end_by(End::CrashDump) => 1,
+        Some(_) => 2,
     });
     runs
 }

@@ -62,7 +62,12 @@ pub async fn main(options: Options) -> Result<u8> {
     let tests = plan::filter(plan::list(&options.program)?, &options.filter)?;
     if options.list {
         for test in &tests {
-            println!("{}: ends by {}; {}", test.name, test.end, test.description);
+            println!(
+                "{}: ends by {}; {}",
+                test.name,
+                test.ends(),
+                test.description
+            );
         }
         return Ok(0);
     }
@@ -136,7 +141,7 @@ impl Runner<'_> {
         };
         let mut orders = Orders::new(self.accelerator.deadlines());
         orders.nmi = test.nmi;
-        orders.halt = test.end == End::Halt;
+        orders.halt = test.may_end_by(End::Halt);
         if test.crash_kernel {
             let dump = self.options.common.log_dir.join(format!("{name}.dump"));
             machine.shares = self.images.crash_shares(&dump)?;

@@ -61,7 +61,7 @@ fn every_right_end_passes() {
             "ok 5 crash_kernel",
             "ok 6 last",
             "ok 1 return",
-            "1..7",
+            "1..8",
             "ok 1 reset",
             "ok 2 power_off",
             "ok 3 panic",
@@ -69,8 +69,9 @@ fn every_right_end_passes() {
             "ok 5 nmi",
             "ok 6 dump",
             "ok 7 skip # SKIP not here",
+            "ok 8 either",
             "ok 2 end",
-            "# 11 passed, 0 failed, 2 skipped",
+            "# 12 passed, 0 failed, 2 skipped",
         ]
     );
     assert_eq!(output.status.code(), Some(0));
