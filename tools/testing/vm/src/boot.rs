@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::Common;
-use crate::images::{CRASH_APPEND, CRASH_MEMORY_MIB, Images, MEMORY_MIB};
+use crate::images::{CRASH_APPEND, Images, MEMORY_MIB};
 use crate::initramfs::Initramfs;
 use crate::kernel::Kernel;
 use crate::outcome::Ending;
@@ -67,17 +67,12 @@ pub async fn main(options: Options) -> Result<u8> {
         true => crate::accelerator::Accelerator::tcg("instructions are counted"),
         false => common.accelerator(&kernel, &images).await?,
     };
-    let memory = if options.crash_kernel {
-        CRASH_MEMORY_MIB
-    } else {
-        MEMORY_MIB
-    };
     let mut machine = Machine {
         accelerator,
         kernel: kernel.image.clone(),
         initrd: Some(images.initrd()),
         append: options.append.clone(),
-        memory_mib: options.memory.unwrap_or(memory),
+        memory_mib: options.memory.unwrap_or(MEMORY_MIB),
         cpus: if options.icount { 1 } else { options.cpus },
         command: options.exec.clone(),
         shares: Vec::new(),

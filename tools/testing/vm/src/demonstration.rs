@@ -10,7 +10,7 @@ use tokio::process::Command;
 use tokio::time::Instant;
 
 use crate::Common;
-use crate::images::{CRASH_APPEND, CRASH_MEMORY_MIB, Images};
+use crate::images::{CRASH_APPEND, Images, MEMORY_MIB};
 use crate::initramfs::Initramfs;
 use crate::kernel::Kernel;
 use crate::outcome::Ending;
@@ -57,7 +57,7 @@ pub async fn main(options: Options) -> Result<u8> {
         kernel: kernel.image.clone(),
         initrd: Some(images.initrd()),
         append: CRASH_APPEND.to_owned(),
-        memory_mib: CRASH_MEMORY_MIB,
+        memory_mib: MEMORY_MIB,
         cpus: 2,
         command: Some(include_str!("../guest/out-of-memory").to_owned()),
         shares: images.crash_shares(&out)?,

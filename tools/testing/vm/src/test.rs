@@ -12,7 +12,7 @@ use futures::stream::FuturesUnordered;
 use crate::Common;
 use crate::accelerator::Accelerator;
 use crate::console;
-use crate::images::{CRASH_APPEND, CRASH_MEMORY_MIB, Images, MEMORY_MIB};
+use crate::images::{CRASH_APPEND, Images, MEMORY_MIB};
 use crate::initramfs::Initramfs;
 use crate::kernel::Kernel;
 use crate::ktap::{self, Totals, Writer};
@@ -116,7 +116,7 @@ struct Runner<'a> {
 
 impl Runner<'_> {
     async fn run(&self, run: &Run, slots: &Slots) -> Result<Vec<Judged>> {
-        let _slot = slots.take(memory(run.first())).await;
+        let _slot = slots.take(MEMORY_MIB).await;
         match run.alone() {
             Some(test) => Ok(vec![self.run_alone(run, test).await?]),
             None => self.run_shared(run).await,
@@ -132,7 +132,7 @@ impl Runner<'_> {
             kernel: self.kernel.image.clone(),
             initrd: Some(self.images.initrd()),
             append: test.append.clone(),
-            memory_mib: memory(test),
+            memory_mib: MEMORY_MIB,
             cpus: 2,
             command: Some(command),
             shares: Vec::new(),
@@ -209,14 +209,6 @@ impl Runner<'_> {
                 record.ending
             );
         }
-    }
-}
-
-fn memory(test: &Test) -> u32 {
-    if test.crash_kernel {
-        CRASH_MEMORY_MIB
-    } else {
-        MEMORY_MIB
     }
 }
 

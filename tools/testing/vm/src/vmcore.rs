@@ -60,9 +60,9 @@ fn vmcoreinfo(file: &File) -> Result<String> {
     Ok(String::from_utf8_lossy(&info).into_owned())
 }
 
-/// The log, taken from the dump itself: what the guest may have saved beside it proves nothing.
+/// The log, taken from the dump and left beside it.
 fn dmesg(path: &Path) -> Result<String> {
-    let log = path.with_extension("dmesg");
+    let log = path.with_file_name("dmesg");
     let output = Command::new("makedumpfile")
         .args(["-f", "--message-level", "4", "--dump-dmesg"])
         .args([path, &log])
