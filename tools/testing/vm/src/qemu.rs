@@ -18,9 +18,9 @@ use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use qapi::qmp::ShutdownCause;
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
-use tokio::net::unix::pipe;
+use tokio::net::unix::{OwnedWriteHalf, pipe};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinSet;
@@ -32,6 +32,8 @@ const QEMU: &str = "qemu-system-x86_64";
 
 /// What every guest kernel is told: its console, and to stay where it panicked.
 pub const APPEND: &str = "console=ttyS0 earlyprintk=ttyS0 loglevel=8 panic=0";
+/// What it is told when /init finds its command in the channel.
+const CHANNEL_WORD: &str = "channel=1";
 
 /// A directory of the host in the guest, by 9p.
 #[derive(Clone)]
@@ -95,10 +97,12 @@ impl Machine {
         if let Some(initrd) = &self.initrd {
             add("-initrd", initrd.clone().into());
         }
-        add(
-            "-append",
-            format!("{APPEND} {}", self.append).trim_end().into(),
-        );
+        let mut append = APPEND.to_owned();
+        let channel = self.command.is_some().then_some(CHANNEL_WORD);
+        for words in channel.into_iter().chain([self.append.trim()]) {
+            append.extend([" ", words]);
+        }
+        add("-append", append.trim_end().into());
         add("-device", "pvpanic-pci".into());
         for Share {
             tag,
@@ -117,16 +121,7 @@ impl Machine {
                 format!("virtio-9p-pci,fsdev={tag},mount_tag={tag}").into(),
             );
         }
-        if self.command.is_some() {
-            let mut file = OsString::from("name=opt/backstop/command,file=");
-            file.push(escape(&self.command_file()));
-            add("-fw_cfg", file);
-        }
         args
-    }
-
-    fn command_file(&self) -> PathBuf {
-        self.logs.join("command")
     }
 
     /// A command with what every machine has in common, and the log directory made anew.
@@ -136,9 +131,6 @@ impl Machine {
             fs::remove_dir_all(&self.logs).with_context(failed)?;
         }
         fs::create_dir_all(&self.logs).with_context(failed)?;
-        if let Some(command) = &self.command {
-            fs::write(self.command_file(), command).with_context(failed)?;
-        }
         let mut qemu = Command::new(QEMU);
         qemu.args(["-nodefaults", "-no-user-config", "-display", "none"])
             // The host sees a reset, keeps the machine after a shutdown, and lets a panic go on.
@@ -198,6 +190,11 @@ impl Machine {
 
         let (sender, events) = mpsc::unbounded_channel();
         let mut tasks = JoinSet::new();
+        let (channel, mut input) = channel.into_split();
+        if let Some(command) = &self.command {
+            // It waits in QEMU's end until the guest reads it.
+            input.write_all(one_line(command).as_bytes()).await?;
+        }
         tasks.spawn(lines(console, Event::Console, sender.clone()));
         tasks.spawn(lines(channel, Event::Channel, sender.clone()));
         let group = child
@@ -208,6 +205,7 @@ impl Machine {
             child,
             group,
             qmp: None,
+            _input: input,
             events,
             errors,
             _tasks: tasks,
@@ -238,6 +236,7 @@ pub struct Guest {
     child: Child,
     group: Option<Pid>,
     qmp: Option<Qmp>,
+    _input: OwnedWriteHalf,
     events: UnboundedReceiver<Event>,
     errors: PathBuf,
     _tasks: JoinSet<()>,
@@ -349,6 +348,11 @@ async fn lines(
     }
 }
 
+/// A script as one line, for the guest's printf.
+fn one_line(script: &str) -> String {
+    script.replace('\\', "\\\\").replace('\n', "\\n") + "\n"
+}
+
 /// A path in a QEMU option, where a comma is written twice.
 fn escape(path: &Path) -> OsString {
     use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -421,6 +425,11 @@ mod tests {
         assert!(
             args.contains("-accel tcg,thread=single -cpu max -icount shift=0,sleep=off -smp 1")
         );
+    }
+
+    #[test]
+    fn a_script_becomes_one_line() {
+        assert_eq!(one_line("echo 'a\\b'\nexit\n"), "echo 'a\\\\b'\\nexit\\n\n");
     }
 
     #[test]

@@ -273,7 +273,7 @@ impl Watch<'_> {
             },
             Stop::Halted => Ending::Halt,
             Stop::Late(what) => Ending::Hang(what),
-            Stop::Shutdown(ShutdownCause::guest_reset) => Ending::Reset,
+            Stop::Shutdown(ShutdownCause::guest_reset) => self.finished().unwrap_or(Ending::Reset),
             Stop::Shutdown(ShutdownCause::guest_shutdown) => self.power_off(),
             Stop::Shutdown(cause) => {
                 Ending::VmmError(format!("shut down by {}", cause_name(cause)))
@@ -290,15 +290,15 @@ impl Watch<'_> {
                 Err(error) => Ending::BadDump(format!("{error:#}")),
             };
         }
-        let status = self
-            .channel
-            .iter()
-            .rev()
-            .find_map(|line| line.strip_prefix("# exit "));
-        match status.and_then(|status| status.parse().ok()) {
-            Some(status) => Ending::Finished { status },
-            None => Ending::PowerOff,
-        }
+        self.finished().unwrap_or(Ending::PowerOff)
+    }
+
+    /// The end of the command, which /init has told before it stops the machine.
+    fn finished(&self) -> Option<Ending> {
+        let mut lines = self.channel.iter().rev();
+        let status = lines.find_map(|line| line.strip_prefix("# exit "))?;
+        let status = status.parse().ok()?;
+        Some(Ending::Finished { status })
     }
 }
 
