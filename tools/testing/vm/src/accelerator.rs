@@ -121,6 +121,7 @@ async fn probe(kernel: &Kernel, initrd: &Path, logs: &Path) -> Result<Option<Str
         command: Some("true".to_owned()),
         shares: Vec::new(),
         icount: false,
+        saved: None,
         logs: logs.join("probe-kvm"),
     };
     let orders = Orders::new(machine.accelerator.deadlines());

@@ -99,6 +99,7 @@ async fn count(
         command: Some("exec backstop_selftests --bench".to_owned()),
         shares: Vec::new(),
         icount: true,
+        saved: None,
         logs: common.log_dir.join(name),
     };
     let mut orders = Orders::new(accelerator.deadlines());

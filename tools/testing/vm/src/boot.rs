@@ -77,6 +77,7 @@ pub async fn main(options: Options) -> Result<u8> {
         command: options.exec.clone(),
         shares: Vec::new(),
         icount: options.icount,
+        saved: None,
         logs: common.log_dir.join("boot"),
     };
     let mut orders = Orders::new(machine.accelerator.deadlines());

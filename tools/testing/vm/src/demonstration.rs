@@ -62,6 +62,7 @@ pub async fn main(options: Options) -> Result<u8> {
         command: Some(include_str!("../guest/out-of-memory").to_owned()),
         shares: images.crash_shares(&out)?,
         icount: false,
+        saved: None,
         logs: out.clone(),
     };
     let mut orders = Orders::new(machine.accelerator.deadlines());

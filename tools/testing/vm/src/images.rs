@@ -19,6 +19,10 @@ pub const CRASH_APPEND: &str = "crashkernel=128M init_on_free=1";
 /// One CPU is all a crash kernel can count on.
 const CAPTURE_APPEND: &str = "nr_cpus=1 reset_devices";
 
+/// What load-crash-kernel reads beside the initramfs.
+const CRASH_CMDLINE: &str = "crash.cmdline";
+const IMAGE: &str = "bzImage";
+
 pub struct Images {
     dir: TempDir,
 }
@@ -35,9 +39,9 @@ impl Images {
         guest.save(&images.initrd())?;
         Initramfs::crash()?.save(&images.crash_initrd())?;
         let command_line = format!("{APPEND} {CAPTURE_APPEND}\n");
-        fs::write(images.boot().join("crash.cmdline"), command_line)?;
+        fs::write(images.boot().join(CRASH_CMDLINE), command_line)?;
         // A hard link where the file system allows it.
-        let image = images.boot().join("bzImage");
+        let image = images.boot().join(IMAGE);
         fs::hard_link(&kernel.image, &image)
             .or_else(|_| fs::copy(&kernel.image, &image).map(drop))
             .with_context(|| format!("cannot copy {}", kernel.image.display()))?;
@@ -51,6 +55,16 @@ impl Images {
     /// Small, and enough to see whether a machine boots.
     pub fn crash_initrd(&self) -> PathBuf {
         self.boot().join("crash.cpio")
+    }
+
+    /// All files that a guest sees.
+    pub fn files(&self) -> [PathBuf; 4] {
+        [
+            self.initrd(),
+            self.crash_initrd(),
+            self.boot().join(CRASH_CMDLINE),
+            self.boot().join(IMAGE),
+        ]
     }
 
     fn boot(&self) -> PathBuf {

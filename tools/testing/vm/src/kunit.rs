@@ -45,6 +45,7 @@ pub async fn main(options: Options) -> Result<u8> {
         command: Some("true".to_owned()),
         shares: Vec::new(),
         icount: false,
+        saved: None,
         logs: common.log_dir.join("kunit"),
     };
     let record = watch::run(&machine, &orders).await?;

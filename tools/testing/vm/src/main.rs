@@ -14,6 +14,7 @@ mod outcome;
 mod plan;
 mod qemu;
 mod qmp;
+mod saved;
 mod schedule;
 mod shell;
 mod test;

@@ -27,6 +27,8 @@ pub enum Ending {
     /// A crash kernel saved a dump and powered off.
     CrashDump(Dump),
     BadDump(String),
+    /// The host saved it when it was ready.
+    Saved,
     Hang(String),
     VmmError(String),
 }
@@ -47,6 +49,7 @@ impl fmt::Display for Ending {
             }
             Self::Halt => write!(f, "guest halt"),
             Self::CrashDump(dump) => write!(f, "crash dump of {}", dump.release),
+            Self::Saved => write!(f, "saved"),
             Self::BadDump(why) => write!(f, "unusable crash dump: {why}"),
             Self::Hang(what) => write!(f, "guest hang: {what}"),
             Self::VmmError(what) => write!(f, "VMM error: {what}"),

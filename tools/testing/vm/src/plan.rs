@@ -3,6 +3,7 @@
 //! What the guest's test program does for the host:
 //!
 //! * `--list --json` prints its tests as an array of [`Test`].
+//! * `--wait` gets ready, prints `# ready`, and takes what follows here from a line of its input.
 //! * `NAME...` runs tests that return, and prints KTAP. Round each it writes
 //!   `backstop_selftests: begin NAME` and `backstop_selftests: end NAME` to /dev/kmsg.
 //! * `--arm NAME` sets up a test that ends the machine, prints `# armed NAME`, and ends it, or waits

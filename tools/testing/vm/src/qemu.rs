@@ -6,7 +6,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Cursor};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -18,7 +18,7 @@ use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use qapi::qmp::ShutdownCause;
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedWriteHalf, pipe};
 use tokio::process::{Child, Command};
@@ -27,6 +27,7 @@ use tokio::task::JoinSet;
 
 use crate::accelerator::Accelerator;
 use crate::qmp::Qmp;
+use crate::saved::Saved;
 
 const QEMU: &str = "qemu-system-x86_64";
 
@@ -58,6 +59,8 @@ pub struct Machine {
     pub shares: Vec<Share>,
     /// Guest time counts guest instructions: one CPU, TCG only.
     pub icount: bool,
+    /// Goes on from here instead of booting.
+    pub saved: Option<Saved>,
     /// Where console.log, channel.log and qemu.log go.
     pub logs: PathBuf,
 }
@@ -76,6 +79,10 @@ pub enum Event {
     /// QEMU ended; nothing comes after this.
     Exited(ExitStatus),
 }
+
+/// What a machine said, beneath its logs.
+pub const CONSOLE_LOG: &str = "console.log";
+pub const CHANNEL_LOG: &str = "channel.log";
 
 /// File descriptors of QEMU's ends.
 const CONSOLE: i32 = 3;
@@ -124,6 +131,20 @@ impl Machine {
         args
     }
 
+    /// What a saved state of it depends on beside the files it boots from.
+    pub fn configuration(&self) -> String {
+        let shares: Vec<_> = self.shares.iter().map(|share| share.tag).collect();
+        format!(
+            "{} {} MiB, {} CPUs, shares {}: {}: {}",
+            self.accelerator.name(),
+            self.memory_mib,
+            self.cpus,
+            shares.join(" "),
+            self.append,
+            self.command.as_deref().unwrap_or_default(),
+        )
+    }
+
     /// A command with what every machine has in common, and the log directory made anew.
     fn qemu(&self) -> Result<Command> {
         let failed = || format!("cannot write {}", self.logs.display());
@@ -151,16 +172,25 @@ impl Machine {
         let (console, console_fd) = console_pipe()?;
         let (channel, channel_fd) = socket_pair(CHANNEL)?;
         let (monitor, monitor_fd) = socket_pair(MONITOR)?;
-        let logged = |chardev: String, name: &str| {
-            let mut chardev = OsString::from(chardev + ",logfile=");
-            chardev.push(escape(&self.logs.join(format!("{name}.log"))));
+        // What a saved machine had said before it was saved comes first, as if it said it now.
+        let (console_log, channel_log) = (self.logs.join(CONSOLE_LOG), self.logs.join(CHANNEL_LOG));
+        let (mut console_said, mut channel_said) = (Vec::new(), Vec::new());
+        if let Some(saved) = &self.saved {
+            (console_said, channel_said) = saved.said()?;
+            fs::write(&console_log, &console_said)?;
+            fs::write(&channel_log, &channel_said)?;
+            qemu.args(["-incoming", "defer"]);
+        }
+        let logged = |chardev: String, log: &Path| {
+            let mut chardev = OsString::from(chardev + ",logappend=on,logfile=");
+            chardev.push(escape(log));
             chardev
         };
         let errors = self.logs.join("qemu.log");
         qemu.arg("-chardev")
             .arg(logged(
                 format!("file,id=console,path=/dev/fd/{CONSOLE}"),
-                "console",
+                &console_log,
             ))
             .args([
                 "-serial",
@@ -169,7 +199,10 @@ impl Machine {
                 "virtio-serial-pci",
                 "-chardev",
             ])
-            .arg(logged(format!("socket,id=channel,fd={CHANNEL}"), "channel"))
+            .arg(logged(
+                format!("socket,id=channel,fd={CHANNEL}"),
+                &channel_log,
+            ))
             .args([
                 "-device",
                 "virtserialport,chardev=channel,name=channel",
@@ -191,10 +224,12 @@ impl Machine {
         let (sender, events) = mpsc::unbounded_channel();
         let mut tasks = JoinSet::new();
         let (channel, mut input) = channel.into_split();
-        if let Some(command) = &self.command {
+        if let (Some(command), None) = (&self.command, &self.saved) {
             // It waits in QEMU's end until the guest reads it.
             input.write_all(one_line(command).as_bytes()).await?;
         }
+        let console = Cursor::new(console_said).chain(console);
+        let channel = Cursor::new(channel_said).chain(channel);
         tasks.spawn(lines(console, Event::Console, sender.clone()));
         tasks.spawn(lines(channel, Event::Channel, sender.clone()));
         let group = child
@@ -205,7 +240,8 @@ impl Machine {
             child,
             group,
             qmp: None,
-            _input: input,
+            saved: self.saved.as_ref().map(Saved::memory),
+            input,
             events,
             errors,
             _tasks: tasks,
@@ -218,7 +254,7 @@ impl Machine {
     /// Runs the machine with its console on this terminal, until it ends.
     pub async fn run_on_terminal(&self) -> Result<ExitStatus> {
         let mut console = OsString::from("stdio,id=console,mux=on,signal=off,logfile=");
-        console.push(escape(&self.logs.join("console.log")));
+        console.push(escape(&self.logs.join(CONSOLE_LOG)));
         let mut qemu = self.qemu()?;
         qemu.arg("-chardev")
             .arg(console)
@@ -236,13 +272,27 @@ pub struct Guest {
     child: Child,
     group: Option<Pid>,
     qmp: Option<Qmp>,
-    _input: OwnedWriteHalf,
+    saved: Option<PathBuf>,
+    input: OwnedWriteHalf,
     events: UnboundedReceiver<Event>,
     errors: PathBuf,
     _tasks: JoinSet<()>,
 }
 
 impl Guest {
+    /// Lets a saved machine go on; others boot by themselves.
+    pub async fn go_on(&self) -> io::Result<()> {
+        match &self.saved {
+            Some(memory) => self.qmp()?.restore(memory).await,
+            None => Ok(()),
+        }
+    }
+
+    /// A line to the guest's channel.
+    pub async fn tell(&mut self, line: &str) -> io::Result<()> {
+        self.input.write_all(format!("{line}\n").as_bytes()).await
+    }
+
     /// What the machine does next.
     pub async fn next(&mut self) -> io::Result<Event> {
         match self.events.recv().await {
@@ -392,6 +442,7 @@ mod tests {
             command: None,
             shares: Vec::new(),
             icount: false,
+            saved: None,
             logs: "logs".into(),
         }
     }

@@ -1,14 +1,19 @@
 //! QEMU's monitor protocol: the events that end a guest, and the few commands the host gives.
 
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use futures::StreamExt;
 use qapi::futures::{QapiService, QmpStreamTokio};
-use qapi::qmp::{self, QmpCommand, RunState, ShutdownCause};
+use qapi::qmp::{
+    self, MigrateSetParameters, MigrationCapability, MigrationCapabilityStatus, MigrationStatus,
+    QmpCommand, RunState, ShutdownCause,
+};
 use tokio::io::WriteHalf;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -16,10 +21,14 @@ use crate::qemu::Event;
 
 pub struct Qmp {
     service: QapiService<QmpStreamTokio<WriteHalf<UnixStream>>>,
+    /// How far QEMU is with saving the machine or taking up a saved one.
+    migration: watch::Receiver<MigrationStatus>,
 }
 
 /// QEMU answers at once, unless it hangs itself.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// A machine's memory goes to a disk that may be slow.
+const SAVING: Duration = Duration::from_secs(120);
 
 impl Qmp {
     /// Shakes hands with QEMU. From then on a task sends its events to `events`.
@@ -31,12 +40,17 @@ impl Qmp {
         let handshake = async { QmpStreamTokio::open(socket).await?.negotiate().await };
         let stream = timeout(PATIENCE, handshake).await??;
         let (service, mut stream) = stream.into_parts();
+        let (status, migration) = watch::channel(MigrationStatus::none);
         tasks.spawn(async move {
             while let Some(event) = stream.next().await {
                 let event = match event {
                     Ok(qmp::Event::SHUTDOWN { data, .. }) => Event::Shutdown(data.reason),
                     Ok(qmp::Event::GUEST_PANICKED { .. }) => Event::Panicked,
                     Ok(qmp::Event::STOP { .. }) => Event::Stopped,
+                    Ok(qmp::Event::MIGRATION { data, .. }) => {
+                        status.send_replace(data.status);
+                        continue;
+                    }
                     Ok(_) => continue,
                     // An event newer than the schema this was built with.
                     Err(error) if error.kind() == io::ErrorKind::InvalidData => continue,
@@ -47,7 +61,7 @@ impl Qmp {
                 }
             }
         });
-        Ok(Self { service })
+        Ok(Self { service, migration })
     }
 
     async fn execute<C: QmpCommand>(&self, command: C) -> io::Result<C::Ok> {
@@ -63,6 +77,66 @@ impl Qmp {
     pub async fn quit(&self) -> io::Result<()> {
         self.execute(qmp::quit {}).await?;
         Ok(())
+    }
+
+    /// Stops the machine and writes its state to a file.
+    pub async fn save(&self, file: &Path) -> io::Result<()> {
+        self.execute(qmp::stop {}).await?;
+        self.prepare_migration().await?;
+        let unbounded = MigrateSetParameters {
+            max_bandwidth: Some(0),
+            ..MigrateSetParameters::default()
+        };
+        self.execute(qmp::migrate_set_parameters(unbounded)).await?;
+        self.execute(qmp::migrate {
+            uri: Some(uri(file)?),
+            channels: None,
+            detach: None,
+            resume: None,
+        })
+        .await?;
+        self.migrated().await
+    }
+
+    /// Takes up the state in a file, in a QEMU that waits for it, and lets the machine go on.
+    pub async fn restore(&self, file: &Path) -> io::Result<()> {
+        self.prepare_migration().await?;
+        self.execute(qmp::migrate_incoming {
+            uri: Some(uri(file)?),
+            channels: None,
+            exit_on_error: None,
+        })
+        .await?;
+        self.migrated().await?;
+        self.execute(qmp::cont {}).await?;
+        Ok(())
+    }
+
+    /// Each page at a place of its own in the file, and events that tell how far it is.
+    async fn prepare_migration(&self) -> io::Result<()> {
+        let on = |capability| MigrationCapabilityStatus {
+            capability,
+            state: true,
+        };
+        let capabilities = [MigrationCapability::mapped_ram, MigrationCapability::events];
+        self.execute(qmp::migrate_set_capabilities {
+            capabilities: capabilities.map(on).into(),
+        })
+        .await?;
+        Ok(())
+    }
+
+    async fn migrated(&self) -> io::Result<()> {
+        let ended = |status: &MigrationStatus| {
+            matches!(status, MigrationStatus::completed | MigrationStatus::failed)
+        };
+        let mut migration = self.migration.clone();
+        let status = timeout(SAVING, migration.wait_for(ended)).await?;
+        match status.as_deref() {
+            Ok(MigrationStatus::completed) => Ok(()),
+            Ok(_) => Err(io::Error::other("QEMU failed at the machine's state")),
+            Err(_) => Err(io::Error::other("QEMU ended over the machine's state")),
+        }
     }
 
     /// A non-maskable interrupt, as from the button of a server.
@@ -83,6 +157,13 @@ impl Qmp {
         })
         .await
     }
+}
+
+fn uri(file: &Path) -> io::Result<String> {
+    let file = file
+        .to_str()
+        .ok_or_else(|| io::Error::other(format!("{} is no text", file.display())))?;
+    Ok(format!("file:{file}"))
 }
 
 /// How the guest's end is called, for messages.

@@ -1,12 +1,15 @@
 //! `vm test`: runs the guest tests in machines and reports them as KTAP.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use anyhow::{Context, Result};
 use clap::Args;
 use futures::StreamExt;
+use futures::future;
 use futures::stream::FuturesUnordered;
 
 use crate::Common;
@@ -17,10 +20,11 @@ use crate::initramfs::Initramfs;
 use crate::kernel::Kernel;
 use crate::ktap::{self, Totals, Writer};
 use crate::outcome::{self, Ending, Verdict};
-use crate::plan::{self, End, Run, Test};
+use crate::plan::{self, End, Needs, Run, Test};
 use crate::qemu::{self, Machine};
+use crate::saved::{Saved, Store};
 use crate::schedule::Slots;
-use crate::watch::{self, Orders, Record};
+use crate::watch::{self, Orders, Ready, Record};
 
 /// Where the tests lie in the guest.
 const PROGRAM: &str = "backstop_selftests";
@@ -83,15 +87,17 @@ pub async fn main(options: Options) -> Result<u8> {
     let facts = common.facts(&kernel, &accelerator).await?;
     let mut writer = Writer::new(io::stdout(), &facts, &names)?;
 
-    let runner = Runner {
+    let runs = plan::plan(&tests);
+    let mut runner = Runner {
         options: &options,
         kernel: &kernel,
         images: &images,
         accelerator,
+        slots: Slots::new(options.jobs)?,
+        starts: HashMap::new(),
     };
-    let slots = Slots::new(options.jobs)?;
-    let runs = plan::plan(&tests);
-    let mut running: FuturesUnordered<_> = runs.iter().map(|run| runner.run(run, &slots)).collect();
+    runner.starts = runner.prepare(&runs).await?;
+    let mut running: FuturesUnordered<_> = runs.iter().map(|run| runner.run(run)).collect();
     while let Some(judged) = running.next().await {
         for Judged {
             name,
@@ -112,38 +118,85 @@ struct Runner<'a> {
     kernel: &'a Kernel,
     images: &'a Images,
     accelerator: Accelerator,
+    slots: Slots,
+    /// Where tests with these needs begin, if not with a boot.
+    starts: HashMap<Needs<'a>, Start>,
 }
 
-impl Runner<'_> {
-    async fn run(&self, run: &Run, slots: &Slots) -> Result<Vec<Judged>> {
-        let _slot = slots.take(MEMORY_MIB).await;
+enum Start {
+    /// With a machine that is ready for them.
+    Saved(Saved),
+    /// They do not: a machine did not get ready, and this is how.
+    Failed(Rc<Record>),
+}
+
+impl<'a> Runner<'a> {
+    /// Boots one machine for the needs that several runs share, and saves it when it is ready.
+    async fn prepare(&self, runs: &'a [Run]) -> Result<HashMap<Needs<'a>, Start>> {
+        let dir = self.options.common.log_dir.join("saved");
+        let store = &Store::open(&dir, &self.images.files()).await?;
+        let mut shared: HashMap<_, usize> = HashMap::new();
+        for run in runs {
+            *shared.entry(run.first().needs()).or_default() += 1;
+        }
+        let starts = shared.into_iter().map(async |(needs, runs)| {
+            let start = self.start(needs, runs > 1, store).await?;
+            Ok::<_, anyhow::Error>(start.map(|start| (needs, start)))
+        });
+        let starts = future::try_join_all(starts).await?;
+        Ok(starts.into_iter().flatten().collect())
+    }
+
+    /// A machine that was saved before, or is saved now if that is worth a boot.
+    async fn start(&self, needs: Needs<'_>, worth: bool, store: &Store) -> Result<Option<Start>> {
+        let (machine, mut orders) = self.machine(needs, &format!("ready{needs}"))?;
+        if let Some(saved) = store.get(&machine) {
+            return Ok(Some(Start::Saved(saved)));
+        }
+        if !worth {
+            return Ok(None);
+        }
+        let _slot = self.slots.take(MEMORY_MIB).await;
+        let saving = store.begin(&machine)?;
+        orders.ready = Some(Ready::Save(saving.memory()));
+        let record = watch::run(&machine, &orders).await?;
+        Ok(match &record.ending {
+            Ending::Saved => Some(Start::Saved(saving.finish(&record.logs)?)),
+            Ending::VmmError(what) => {
+                eprintln!("each machine boots, for none can be saved: {what}");
+                None
+            }
+            _ => Some(Start::Failed(Rc::new(record))),
+        })
+    }
+
+    async fn run(&self, run: &Run) -> Result<Vec<Judged>> {
+        let _slot = self.slots.take(MEMORY_MIB).await;
         match run.alone() {
             Some(test) => Ok(vec![self.run_alone(run, test).await?]),
             None => self.run_shared(run).await,
         }
     }
 
-    /// A machine for these tests, and how to watch it.
-    fn machine(&self, run: &Run, command: String, name: &str) -> Result<(Machine, Orders)> {
+    /// A machine for tests with these needs, and how to watch it.
+    fn machine(&self, needs: Needs<'_>, name: &str) -> Result<(Machine, Orders)> {
         let logs = self.options.common.log_dir.join(name);
-        let test = run.first();
         let mut machine = Machine {
             accelerator: self.accelerator.clone(),
             kernel: self.kernel.image.clone(),
             initrd: Some(self.images.initrd()),
-            append: test.append.clone(),
+            append: needs.append.to_owned(),
             memory_mib: MEMORY_MIB,
             cpus: 2,
-            command: Some(command),
+            command: Some(command(needs)),
             shares: Vec::new(),
             icount: false,
+            saved: None,
             logs: logs.clone(),
         };
         let mut orders = Orders::new(self.accelerator.deadlines());
-        orders.nmi = test.nmi;
-        orders.halt = test.may_end_by(End::Halt);
-        if test.crash_kernel {
-            let dump = self.options.common.log_dir.join(format!("{name}.dump"));
+        if needs.crash_kernel {
+            let dump = self.dump(name);
             machine.shares = self.images.crash_shares(&dump)?;
             machine.append = format!("{CRASH_APPEND} {}", machine.append);
             orders.dump = Some(dump);
@@ -151,15 +204,40 @@ impl Runner<'_> {
         Ok((machine, orders))
     }
 
-    async fn run_alone(&self, run: &Run, test: &Test) -> Result<Judged> {
-        let command = command(test, &format!("--arm {}", test.name));
-        let (machine, orders) = self.machine(run, command, &run.name())?;
+    fn dump(&self, name: &str) -> PathBuf {
+        self.options.common.log_dir.join(format!("{name}.dump"))
+    }
+
+    fn discard_dump(&self, name: &str) -> Result<()> {
+        let dump = self.dump(name);
+        fs::remove_dir_all(&dump).with_context(|| format!("cannot remove {}", dump.display()))
+    }
+
+    /// What becomes of a machine whose test program gets these arguments.
+    async fn watch(&self, run: &Run, arguments: String, name: &str) -> Result<Rc<Record>> {
+        let test = run.first();
+        let (mut machine, mut orders) = self.machine(test.needs(), name)?;
+        match self.starts.get(&test.needs()) {
+            Some(Start::Failed(record)) => return Ok(Rc::clone(record)),
+            Some(Start::Saved(saved)) => machine.saved = Some(saved.clone()),
+            None => (),
+        }
+        orders.nmi = test.nmi;
+        orders.halt = test.may_end_by(End::Halt);
+        orders.ready = Some(Ready::Tell(arguments));
         let record = watch::run(&machine, &orders).await?;
+        Ok(Rc::new(record))
+    }
+
+    async fn run_alone(&self, run: &Run, test: &Test) -> Result<Judged> {
+        let name = run.name();
+        let record = self
+            .watch(run, format!("--arm {}", test.name), &name)
+            .await?;
         let verdict = outcome::judge_alone(test, &record, &self.kernel.release);
         self.tell(&test.name, &verdict, &record);
-        if let (Verdict::Pass, Some(dump)) = (&verdict, &orders.dump) {
-            fs::remove_dir_all(dump)
-                .with_context(|| format!("cannot remove {}", dump.display()))?;
+        if test.crash_kernel && verdict == Verdict::Pass {
+            self.discard_dump(&name)?;
         }
         let notes = notes(&record, &record.console, true);
         Ok(Judged {
@@ -182,9 +260,7 @@ impl Runner<'_> {
                 _ => format!("{}-{machines}", run.name()),
             };
             let names: Vec<_> = left.iter().map(|test| test.name.as_str()).collect();
-            let command = command(run.first(), &names.join(" "));
-            let (machine, orders) = self.machine(run, command, &name)?;
-            let record = watch::run(&machine, &orders).await?;
+            let record = self.watch(run, names.join(" "), &name).await?;
             let verdicts = judge_shared(&left, &record);
             left.retain(|test| verdicts.iter().all(|judged| judged.name != test.name));
             for judged in &verdicts {
@@ -212,14 +288,13 @@ impl Runner<'_> {
     }
 }
 
-/// The script that /init runs for a test.
-fn command(test: &Test, arguments: &str) -> String {
-    let mut command = String::new();
-    if test.crash_kernel {
-        command.push_str("load-crash-kernel || { echo 'Bail out! no crash kernel'; exit 2; }\n");
-    }
-    command.push_str(&format!("exec {PROGRAM} {arguments}\n"));
-    command
+/// The script that /init runs. Descriptor 3 is the channel, from which the test program's arguments come.
+fn command(needs: Needs<'_>) -> String {
+    let load = match needs.crash_kernel {
+        true => "load-crash-kernel || { echo 'Bail out! no crash kernel'; exit 2; }\n",
+        false => "",
+    };
+    format!("{load}exec {PROGRAM} --wait <&3 3>&-\n")
 }
 
 /// Judges what can be judged of `tests`: those that have run, and the one that ended the machine.

@@ -35,6 +35,17 @@ pub struct Orders {
     pub halt: bool,
     /// Where a crash kernel saves its dump.
     pub dump: Option<PathBuf>,
+    /// What it does when the guest says that it is ready.
+    pub ready: Option<Ready>,
+}
+
+/// What becomes of a guest that is ready.
+#[derive(Clone, Debug)]
+pub enum Ready {
+    /// It is told this line.
+    Tell(String),
+    /// Its machine is saved to this file, and ends.
+    Save(PathBuf),
 }
 
 impl Orders {
@@ -44,6 +55,7 @@ impl Orders {
             nmi: false,
             halt: false,
             dump: None,
+            ready: None,
         }
     }
 }
@@ -62,10 +74,13 @@ enum Stop {
     Shutdown(ShutdownCause),
     Panic,
     Halted,
+    Saved,
     Late(String),
     Vmm(String),
 }
 
+/// What a guest says that waits to be told what to do.
+const READY: &str = "# ready";
 const PANIC_END: &str = "---[ end Kernel panic";
 /// From pvpanic's event to that last line of the panic.
 const PANIC_TEXT: Duration = Duration::from_secs(20);
@@ -184,6 +199,7 @@ impl Watch<'_> {
         let deadlines = self.orders.deadlines;
         let mut clock = Clock::start(deadlines.boot, "power-on");
         let mut look = Look::default();
+        guest.go_on().await?;
         loop {
             let event = tokio::select! {
                 event = guest.next() => event?,
@@ -221,6 +237,14 @@ impl Watch<'_> {
                 }
                 Event::Channel(line) if is_progress(&line) => {
                     clock = Clock::start(deadlines.test, format!("'{line}'"));
+                    match &self.orders.ready {
+                        Some(Ready::Tell(command)) if line == READY => guest.tell(command).await?,
+                        Some(Ready::Save(file)) if line == READY => {
+                            guest.qmp()?.save(file).await?;
+                            return Ok(Stop::Saved);
+                        }
+                        _ => (),
+                    }
                 }
                 Event::Channel(_) => (),
                 Event::Panicked => clock = Clock::start(PANIC_TEXT, "the panic"),
@@ -272,6 +296,7 @@ impl Watch<'_> {
                 message: panic,
             },
             Stop::Halted => Ending::Halt,
+            Stop::Saved => Ending::Saved,
             Stop::Late(what) => Ending::Hang(what),
             Stop::Shutdown(ShutdownCause::guest_reset) => self.finished().unwrap_or(Ending::Reset),
             Stop::Shutdown(ShutdownCause::guest_shutdown) => self.power_off(),
@@ -305,7 +330,7 @@ impl Watch<'_> {
 /// Lines by which the guest shows that it gets on.
 fn is_progress(line: &str) -> bool {
     let line = line.trim_start();
-    line == "# boot" || line.starts_with("ok ") || line.starts_with("not ok ")
+    line == "# boot" || line == READY || line.starts_with("ok ") || line.starts_with("not ok ")
 }
 
 /// Lines of /init itself, which are no output of the command.

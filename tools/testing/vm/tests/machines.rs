@@ -91,6 +91,7 @@ fn every_wrong_end_fails_and_is_named() {
         "# guest reset before the guest was armed",
         "# could not be set up: nothing to set up",
         "# expected a guest reset, found guest panic: VFS: Unable to mount root fs",
+        "# expected a guest halt, found guest panic: VFS: Unable to mount root fs",
         "# expected a crash dump, found guest panic: sysrq triggered crash",
         "# expected a guest reset, found guest hang: nothing for ",
     ] {
@@ -99,9 +100,56 @@ fn every_wrong_end_fails_and_is_named() {
     // What comes after the test that ended the shared machine still runs.
     assert_eq!(
         results(&output).last().unwrap(),
-        "# 1 passed, 10 failed, 0 skipped"
+        "# 1 passed, 11 failed, 0 skipped"
     );
     assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+#[ignore = "boots machines"]
+fn a_saved_machine_serves_until_its_guest_changes() {
+    let logs = top().join("build/vm-tests/saved");
+    if logs.exists() {
+        fs::remove_dir_all(&logs).unwrap();
+    }
+    let saved = logs.join("saved");
+    let names = || {
+        let entries = fs::read_dir(&saved).unwrap();
+        Vec::from_iter(entries.map(|entry| entry.unwrap().file_name()))
+    };
+    let run = || {
+        let output = test("saved", &["--filter", "end/reset", "end/power_off"]);
+        assert_eq!(output.status.code(), Some(0));
+    };
+    run();
+    let first = names();
+    assert_eq!(first.len(), 1);
+    let booted = fs::metadata(logs.join("ready/console.log")).unwrap();
+
+    // Of another guest, and of a run that was killed.
+    for stale in ["0123456789abcdef-0123456789abcdef", "part-stale"] {
+        fs::create_dir(saved.join(stale)).unwrap();
+    }
+    run();
+    assert_eq!(names(), first);
+    let booted_again = fs::metadata(logs.join("ready/console.log")).unwrap();
+    assert_eq!(booted.modified().unwrap(), booted_again.modified().unwrap());
+
+    // The console begins with the boot.
+    let console = fs::read_to_string(logs.join("end-reset/console.log")).unwrap();
+    let place = |text| console.find(text).unwrap();
+    assert!(place("Linux version") < place("Run /init") && place("Run /init") < place("sysrq: "));
+}
+
+#[test]
+#[ignore = "boots machines"]
+fn a_boot_that_fails_is_not_tried_again() {
+    let output = test("failed", &["--filter", "wrong/*kernel"]);
+    assert_eq!(output.status.code(), Some(1));
+    let logs = fs::read_dir(top().join("build/vm-tests/failed")).unwrap();
+    let mut logs = Vec::from_iter(logs.map(|entry| entry.unwrap().file_name()));
+    logs.sort();
+    assert_eq!(logs, ["ready-panic-on-nothing-rdinit--nowhere", "saved"]);
 }
 
 #[test]
@@ -213,6 +261,29 @@ fn an_interrupt_leaves_nothing() {
             assert_eq!(left.collect::<Vec<_>>(), ["boot"]);
         }
     }
+}
+
+#[test]
+#[ignore = "boots machines"]
+fn an_interrupt_leaves_no_half_saved_machine() {
+    let logs = top().join("build/vm-tests/interrupt-saving");
+    if logs.exists() {
+        fs::remove_dir_all(&logs).unwrap();
+    }
+    let mut vm = vm("test", "interrupt-saving");
+    vm.args(["--program", "tools/testing/vm/tests/stand-in"]);
+    vm.args(["--filter", "end/reset", "end/power_off"]);
+    let mut child = vm.stdout(Stdio::null()).spawn().unwrap();
+    while !fs::read_to_string(logs.join("ready/console.log"))
+        .is_ok_and(|console| console.contains("Run /init"))
+    {
+        assert!(child.try_wait().unwrap().is_none());
+        sleep(Duration::from_millis(10));
+    }
+    let process = Pid::from_raw(child.id().try_into().unwrap());
+    kill(process, Signal::SIGINT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(2));
+    assert_eq!(fs::read_dir(logs.join("saved")).unwrap().count(), 0);
 }
 
 /// The process id of the QEMU that logs there.

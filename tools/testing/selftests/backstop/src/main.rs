@@ -15,9 +15,11 @@ mod run;
 mod tests;
 mod trigger;
 
+use std::io::stdin;
+use std::iter;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use catalogue::Test;
 use clap::Parser;
 use glob::Pattern;
@@ -45,6 +47,9 @@ struct Cli {
     /// Allow tests that stop this machine, although it is not booted with backstop.vm=1
     #[arg(long)]
     destructive: bool,
+    /// Get ready, say '# ready', and take the other arguments from a line of standard input
+    #[arg(long, exclusive = true)]
+    wait: bool,
     /// Measure instead of testing, one JSON line a row
     #[arg(long, conflicts_with_all = ["names", "filter", "list", "arm"])]
     bench: bool,
@@ -70,17 +75,36 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let all = catalogue::all()?;
+    if !cli.wait {
+        return run_tests(cli, &all);
+    }
+    match Cli::try_parse_from(await_arguments()?) {
+        Ok(cli) => run_tests(&cli, &all),
+        Err(error) => Ok(usage(error.to_string())),
+    }
+}
+
+/// The words of a line of input, after a name of this program.
+fn await_arguments() -> Result<Vec<String>> {
+    println!("# ready");
+    let mut line = String::new();
+    stdin().read_line(&mut line).context("reading arguments")?;
+    let words = line.split_whitespace().map(str::to_owned);
+    Ok(iter::once(String::new()).chain(words).collect())
+}
+
+fn run_tests(cli: &Cli, all: &[Test]) -> Result<ExitCode> {
     let permission = machine::Permission::new(cli.destructive);
     if let Some(name) = &cli.here {
-        return Ok(one(&all, name).map_or_else(usage, run::run_here));
+        return Ok(one(all, name).map_or_else(usage, run::run_here));
     }
     if let Some(name) = &cli.arm {
-        return match one(&all, name) {
+        return match one(all, name) {
             Ok(test) => run::arm(test, permission),
             Err(error) => Ok(usage(error)),
         };
     }
-    match select(&all, &cli.names, &cli.filter) {
+    match select(all, &cli.names, &cli.filter) {
         Err(error) => Ok(usage(error)),
         Ok(tests) if cli.list => {
             if cli.json {
