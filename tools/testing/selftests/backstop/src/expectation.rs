@@ -80,7 +80,7 @@ pub enum End {
 /// What user space does when the kernel asks it to stop the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopCommands {
-    /// It says so on the console and calls reboot(2).
+    /// It says so on the console and asks the first process.
     Marked,
     /// It is not there.
     Missing,

@@ -174,7 +174,7 @@ pub fn set_stop_commands(how: StopCommands) -> Result<()> {
         }
         let does = match how {
             StopCommands::Marked => format!(
-                "echo '<5>backstop_selftests: {path} was run' >/dev/kmsg; exec busybox {command} -f"
+                "echo '<5>backstop_selftests: {path} was run' >/dev/kmsg; exec busybox {command}"
             ),
             StopCommands::Failing => "exit 1".into(),
             StopCommands::Hanging => "while :; do sleep 1000; done".into(),

@@ -9,8 +9,8 @@
 char LICENSE[] SEC("license") = "GPL";
 
 /*
- * The marked commands say so and call reboot(2). Without commands, or when they fail, the kernel
- * calls the notifiers by itself; when they hang, the deadline ends it.
+ * The marked commands say so and ask the first process. Without commands, or when they fail, the
+ * kernel calls the notifiers by itself; when they hang, the deadline ends it.
  */
 #define ORDERLY(action, kfunc, command, kernel_says, tags)			\
 	FROM_RAW_TP(action##_orderly_raw_tp, kfunc, "orderly",			\
