@@ -120,3 +120,19 @@ UNKNOWN_HOW(bpf_reboot, reboot_unknown, 2)
 UNKNOWN_HOW(bpf_reboot, reboot_unknown_max, 0xffffffff)
 UNKNOWN_HOW(bpf_power_off, power_off_unknown, 2)
 UNKNOWN_HOW(bpf_power_off, power_off_unknown_max, 0xffffffff)
+
+/* -95: EOPNOTSUPP. Without ACPI and without pvpanic, which QEMU takes for a switch, nothing could. */
+#define NO_POWER_OFF(name, how)							\
+	SEC("raw_tp/sys_enter")							\
+	__description("bpf_power_off(" #how ") is refused where nothing can switch the machine off") \
+	__append("acpi=off initcall_blacklist=pvpanic_pci_driver_init")		\
+	__retval(-95) __not_console("bpf_power_off by program")			\
+	int name(void *ctx)							\
+	{									\
+		if (take(TASK))							\
+			record(bpf_power_off(how));				\
+		return 0;							\
+	}
+
+NO_POWER_OFF(power_off_unsupported, BPF_STOP_NOW)
+NO_POWER_OFF(power_off_unsupported_orderly, BPF_STOP_ORDERLY)
