@@ -26,6 +26,8 @@ pub struct Expectation {
     pub console: Vec<Pattern>,
     pub not_console: Vec<Pattern>,
     pub end: End,
+    /// Other ways to end that are as good; the console then shows what is said there.
+    pub or: Vec<Way>,
     pub append: String,
     pub crash_kernel: bool,
     pub stop_commands: Option<StopCommands>,
@@ -75,6 +77,14 @@ pub enum End {
     PowerOff,
     Halt,
     CrashDump,
+}
+
+/// A way in which a test may end, and what the console shows then.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Way {
+    pub end: End,
+    pub console: Vec<Pattern>,
+    pub not_console: Vec<Pattern>,
 }
 
 /// What user space does when the kernel asks it to stop the machine.

@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::catalogue::Test;
-use crate::expectation::{End, Event};
+use crate::expectation::{End, Event, Pattern, Way};
 use crate::machine::VM_WORD;
 
 /// What the host has to know of a test.
@@ -18,10 +18,36 @@ struct Entry<'a> {
     end: End,
     /// Regular expressions, found on the console in this order.
     console: Vec<String>,
+    /// Regular expressions that are not found there.
+    not_console: Vec<String>,
+    or: Vec<Alternative>,
     crash_kernel: bool,
     nmi: bool,
     /// Kernel command line: the word that allows to stop the machine, and what the test wants.
     append: String,
+}
+
+/// Another way to end, as good as the first.
+#[derive(Serialize)]
+struct Alternative {
+    end: End,
+    console: Vec<String>,
+    not_console: Vec<String>,
+}
+
+impl From<&Way> for Alternative {
+    fn from(way: &Way) -> Self {
+        Self {
+            end: way.end,
+            console: regexes(&way.console),
+            not_console: regexes(&way.not_console),
+        }
+    }
+}
+
+fn regexes(patterns: &[Pattern]) -> Vec<String> {
+    let regexes = patterns.iter().map(|pattern| pattern.regex().to_string());
+    regexes.collect()
 }
 
 impl<'a> From<&'a Test> for Entry<'a> {
@@ -31,6 +57,8 @@ impl<'a> From<&'a Test> for Entry<'a> {
             description: &test.expectation.description,
             end: test.expectation.end,
             console: test.console(),
+            not_console: regexes(&test.expectation.not_console),
+            or: test.expectation.or.iter().map(Alternative::from).collect(),
             crash_kernel: test.expectation.crash_kernel,
             nmi: test.expectation.event == Event::Nmi,
             append: [VM_WORD, &test.expectation.append]

@@ -16,8 +16,12 @@ struct race {
 
 struct race race SEC(".data.race");
 
-/* Long enough for a thread on another CPU to come, and an end in any case. */
-#define PATIENCE (8 * 1024 * 1024)
+/*
+ * Rounds of waiting, each as long as bpf_for() can: long enough for a thread on another CPU to come,
+ * though the host be busy, and an end in any case.
+ */
+#define PATIENCE 16
+#define ROUND (8 * 1024 * 1024)
 
 static __always_inline bool take(int side)
 {
@@ -26,33 +30,33 @@ static __always_inline bool take(int side)
 	return tid && __sync_bool_compare_and_swap(&race.tids[side], tid, 0);
 }
 
-static __always_inline bool meet(void)
+static __always_inline bool wait_for(__u32 *word, __u32 value)
 {
-	int i;
+	int i, j;
 
-	__sync_fetch_and_add(&race.arrived, 1);
 	bpf_for(i, 0, PATIENCE) {
-		if (__sync_fetch_and_add(&race.arrived, 0) == 2)
-			return true;
+		bpf_for(j, 0, ROUND) {
+			if (__sync_fetch_and_add(word, 0) == value)
+				return true;
+		}
 	}
 	return false;
+}
+
+static __always_inline bool meet(void)
+{
+	__sync_fetch_and_add(&race.arrived, 1);
+	return wait_for(&race.arrived, 2);
 }
 
 static __always_inline bool meet_stopping(void)
 {
-	int i;
-
-	if (!meet())
-		return false;
-	bpf_for(i, 0, PATIENCE) {
-		if (__sync_fetch_and_add(&race.stopping, 0))
-			return true;
-	}
-	return false;
+	return meet() && wait_for(&race.stopping, 1);
 }
 
+/* No other system call of the threads counts: they may make one while they get ready. */
 #define LEFT(name, call)							\
-	SEC("raw_tp/sys_enter")							\
+	SEC("fentry/__x64_sys_getpgid")						\
 	int left_##name(void *ctx)						\
 	{									\
 		if (take(0) && meet())						\
@@ -62,14 +66,14 @@ static __always_inline bool meet_stopping(void)
 
 /* At the same moment, or after the left one has begun. */
 #define RIGHT(name, call)							\
-	SEC("raw_tp/sys_enter")							\
+	SEC("fentry/__x64_sys_getpgid")						\
 	int right_##name(void *ctx)						\
 	{									\
 		if (take(1) && meet())						\
 			call;							\
 		return 0;							\
 	}									\
-	SEC("raw_tp/sys_enter")							\
+	SEC("fentry/__x64_sys_getpgid")						\
 	int late_##name(void *ctx)						\
 	{									\
 		if (take(1) && meet_stopping())					\
@@ -79,7 +83,9 @@ static __always_inline bool meet_stopping(void)
 
 #define BOTH(name, call) LEFT(name, call) RIGHT(name, call)
 
-BOTH(panic, bpf_panic("one of two"))
+LEFT(panic, bpf_panic("the left one"))
+RIGHT(panic, bpf_panic("the right one"))
+LEFT(crash_dump, bpf_crash_dump("the left one"))
 BOTH(halt, bpf_halt(BPF_STOP_NOW))
 BOTH(reboot, bpf_reboot(BPF_STOP_NOW))
 BOTH(power_off, bpf_power_off(BPF_STOP_NOW))

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Two CPUs stop the machine at the same moment: exactly one action happens.
 //!
-//! Who comes first is not decided where both call at once, so there both call the same kfunc, and
-//! the host sees one end. Where the kfuncs differ, the second is called when the first is in the
-//! midst of its work, as a probe in the kernel's own stopping function tells: the machine must then
-//! end as the first one says, and the host sees the wrong one if the second gets through.
+//! Who comes first is not decided where both call at once: the machine ends as one of them said, and
+//! the console names that one and not the other. Where the second is to come too late, it is called
+//! when the first is in the midst of its work, as a probe in the kernel's own stopping function tells.
 
+use std::hint::spin_loop;
 use std::mem::size_of;
-use std::sync::{Arc, Barrier};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Instant;
 
@@ -17,21 +18,16 @@ use rustix::thread::{CpuSet, Pid, gettid, sched_setaffinity};
 
 use crate::arm::Armed;
 use crate::catalogue::{Body, Test, object};
-use crate::expectation::{End, Expectation, Pattern};
+use crate::expectation::{End, Expectation, Pattern, Way};
 use crate::loader;
 use crate::perform::{DEADLINE, await_end, program};
 use crate::trigger::Attached;
 
 macro_rules! race {
-    ($name:literal, $end:expr, $description:literal, $console:expr, [$($program:literal),+]) => {
+    ($name:literal, $description:literal, [$($program:literal),+], $first:expr $(, $or:expr)*) => {
         Test {
             name: concat!("destructive/", $name).into(),
-            expectation: Expectation {
-                description: $description.into(),
-                end: $end,
-                console: $console.iter().filter_map(|text| Pattern::parse(text).ok()).collect(),
-                ..Expectation::default()
-            },
+            expectation: expectation($description, $first, vec![$($or),*]),
             body: Body::Code {
                 modules: &["bpf_destructive"],
                 run: |armed| race(armed, &[$($program),+]),
@@ -42,63 +38,114 @@ macro_rules! race {
 
 pub fn tests() -> Vec<Test> {
     vec![
+        // panic() may be entered by both; what counts is whose panic it is.
         race!(
             "concurrent_panic",
-            End::Panic,
             "two CPUs panic at the same moment",
-            ["bpf_panic by program", "Kernel panic - not syncing"],
-            ["left_panic", "right_panic"]
+            ["left_panic", "right_panic"],
+            way(End::Panic, &[LEFT, LEFT_PANIC], &[RIGHT_PANIC]),
+            way(End::Panic, &[RIGHT, RIGHT_PANIC], &[LEFT_PANIC])
         ),
         race!(
             "concurrent_halt",
-            End::Halt,
             "two CPUs halt the machine at the same moment",
-            ["bpf_halt by program"],
-            ["left_halt", "right_halt"]
+            ["left_halt", "right_halt"],
+            way(End::Halt, &[LEFT], &[RIGHT]),
+            way(End::Halt, &[RIGHT], &[LEFT])
         ),
         race!(
             "concurrent_reboot",
-            End::Reset,
             "two CPUs restart the machine at the same moment",
-            ["bpf_reboot by program"],
-            ["left_reboot", "right_reboot"]
+            ["left_reboot", "right_reboot"],
+            way(End::Reset, &[LEFT], &[RIGHT]),
+            way(End::Reset, &[RIGHT], &[LEFT])
         ),
         race!(
             "concurrent_power_off",
-            End::PowerOff,
             "two CPUs power off at the same moment",
-            ["bpf_power_off by program"],
-            ["left_power_off", "right_power_off"]
+            ["left_power_off", "right_power_off"],
+            way(End::PowerOff, &[LEFT], &[RIGHT]),
+            way(End::PowerOff, &[RIGHT], &[LEFT])
         ),
         race!(
+            "reboot_or_power_off",
+            "one CPU restarts the machine when another powers it off",
+            ["left_reboot", "right_power_off"],
+            way(End::Reset, &[LEFT], &[RIGHT]),
+            way(End::PowerOff, &[RIGHT], &[LEFT])
+        ),
+        race!(
+            "halt_or_reboot",
+            "one CPU halts the machine when another restarts it",
+            ["left_halt", "right_reboot"],
+            way(End::Halt, &[LEFT], &[RIGHT]),
+            way(End::Reset, &[RIGHT], &[LEFT])
+        ),
+        // bpf_crash_dump() names its caller before it knows whether it is the first.
+        with_crash_kernel(race!(
+            "crash_dump_or_halt",
+            "one CPU takes a dump when another halts the machine",
+            ["left_crash_dump", "right_halt"],
+            way(End::CrashDump, &[LEFT], &[RIGHT]),
+            way(End::Halt, &[RIGHT], &[])
+        )),
+        race!(
             "reboot_during_panic",
-            End::Panic,
             "a restart does not overtake a panic",
-            ["bpf_panic by program", "Kernel panic - not syncing"],
-            ["left_panic", "late_reboot", "stopping_panic"]
+            ["left_panic", "late_reboot", "stopping_panic"],
+            way(End::Panic, &[LEFT, LEFT_PANIC], &[LATE])
         ),
         race!(
             "power_off_during_panic",
-            End::Panic,
             "a power-off does not overtake a panic",
-            ["bpf_panic by program", "Kernel panic - not syncing"],
-            ["left_panic", "late_power_off", "stopping_panic"]
+            ["left_panic", "late_power_off", "stopping_panic"],
+            way(End::Panic, &[LEFT, LEFT_PANIC], &[LATE])
         ),
         race!(
             "panic_during_reboot",
-            End::Reset,
             "a panic does not overtake a restart",
-            ["bpf_reboot by program"],
-            ["left_reboot", "late_panic", "stopping_reboot"]
+            ["left_reboot", "late_panic", "stopping_reboot"],
+            way(End::Reset, &[LEFT], &[LATE])
         ),
         race!(
             "halt_during_reboot",
-            End::Reset,
             "a halt does not overtake a restart",
-            ["bpf_reboot by program"],
-            ["left_reboot", "late_halt", "stopping_reboot"]
+            ["left_reboot", "late_halt", "stopping_reboot"],
+            way(End::Reset, &[LEFT], &[LATE])
         ),
     ]
+}
+
+/// Attributions, by the side whose program it is.
+const LEFT: &str = "bpf_destructive: {{.*}} by program \"left_";
+const RIGHT: &str = "bpf_destructive: {{.*}} by program \"right_";
+const LATE: &str = "bpf_destructive: {{.*}} by program \"late_";
+const LEFT_PANIC: &str = "Kernel panic - not syncing: the left one";
+const RIGHT_PANIC: &str = "Kernel panic - not syncing: the right one";
+
+fn way(end: End, console: &[&str], not_console: &[&str]) -> Way {
+    let parse = |text: &&str| Pattern::parse(text).expect("the patterns are constant");
+    Way {
+        end,
+        console: console.iter().map(parse).collect(),
+        not_console: not_console.iter().map(parse).collect(),
+    }
+}
+
+fn expectation(description: &str, first: Way, or: Vec<Way>) -> Expectation {
+    Expectation {
+        description: description.into(),
+        end: first.end,
+        console: first.console,
+        not_console: first.not_console,
+        or,
+        ..Expectation::default()
+    }
+}
+
+fn with_crash_kernel(mut test: Test) -> Test {
+    test.expectation.crash_kernel = true;
+    test
 }
 
 /// struct race with nobody there yet.
@@ -122,7 +169,7 @@ fn race(armed: &Armed, programs: &[&str]) -> Result<()> {
         .map(|name| Attached::new(&program(&loaded, name)?))
         .collect::<Result<Vec<_>>>()?;
 
-    let go = Arc::new(Barrier::new(3));
+    let go = Arc::new(AtomicBool::new(false));
     let racers = [0, 1].map(|cpu| {
         let go = Arc::clone(&go);
         let (send, receive) = std::sync::mpsc::channel();
@@ -133,8 +180,11 @@ fn race(armed: &Armed, programs: &[&str]) -> Result<()> {
             if send.send(there).is_err() || there.is_err() {
                 return;
             }
-            go.wait();
-            // The system call at which the program of this side runs; waiting may have been it.
+            // Awake, for a thread that sleeps may have to be woken by one whose CPU the other side holds.
+            while !go.load(Ordering::Acquire) {
+                spin_loop();
+            }
+            // Here the program of this side runs.
             let _ = rustix::process::getpgid(None);
         });
         receive
@@ -153,7 +203,7 @@ fn race(armed: &Armed, programs: &[&str]) -> Result<()> {
     armed.announce()?;
     map.update(&0u32.to_ne_bytes(), &start(tids), MapFlags::ANY)
         .context("starting the race")?;
-    go.wait();
+    go.store(true, Ordering::Release);
     let ended = await_end(Instant::now() + DEADLINE, "two calls were made and");
     ensure!(attached.len() == programs.len(), "a program was detached");
     ended
