@@ -43,9 +43,10 @@ pub struct Options {
 }
 
 pub async fn main(options: Options) -> Result<u8> {
+    let common = &options.common;
     let accelerator = Accelerator::tcg("instructions are counted");
     let unpatched = Kernel::open(&options.unpatched)?;
-    let patched = Kernel::open(&options.common.kernel)?;
+    let patched = Kernel::open(&common.kernel)?;
     let (before, after) = futures::try_join!(
         count(&options, &unpatched, &accelerator, "bench-unpatched"),
         count(&options, &patched, &accelerator, "bench-patched"),
@@ -57,8 +58,8 @@ pub async fn main(options: Options) -> Result<u8> {
     );
     let report = Report {
         unit: "guest instructions per run",
-        unpatched: facts(&options.common, &unpatched, &accelerator).await?,
-        patched: facts(&options.common, &patched, &accelerator).await?,
+        unpatched: common.facts_by_name(&unpatched, &accelerator).await?,
+        patched: common.facts_by_name(&patched, &accelerator).await?,
         rows,
     };
     let out = &options.out;
@@ -208,19 +209,6 @@ struct Report {
     unpatched: BTreeMap<String, String>,
     patched: BTreeMap<String, String>,
     rows: Vec<Row>,
-}
-
-/// The lines of a result's header, by their names.
-async fn facts(
-    common: &Common,
-    kernel: &Kernel,
-    accelerator: &Accelerator,
-) -> Result<BTreeMap<String, String>> {
-    let lines = common.facts(kernel, accelerator).await?;
-    let pairs = lines.iter().filter_map(|line| line.split_once(": "));
-    Ok(pairs
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect())
 }
 
 #[cfg(test)]

@@ -88,8 +88,19 @@ pub fn unexpected(lines: &[String], patterns: &[Pattern], panics: bool) -> Vec<S
     splats
 }
 
+/// A line of the console without the time, CPU and task that the kernel puts before it.
+pub fn without_prefix(line: &str) -> &str {
+    static PREFIX: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"^\[ *\d+\.\d+\](?:\[ *[CT]\d+\])? ").expect("the pattern is constant")
+    });
+    PREFIX
+        .find(line)
+        .map_or(line, |prefix| &line[prefix.end()..])
+}
+
 static MARKER: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"backstop_selftests: (begin|end) (\S+)").expect("the pattern is constant")
+    Regex::new(r"(?:backstop_selftests|test_progs): (begin|end) (\S+)")
+        .expect("the pattern is constant")
 });
 
 /// What the kernel said while each test ran, by the marks that the guest sets in its log.

@@ -81,7 +81,12 @@ impl Initramfs {
     /// An executable file, and at their own paths the shared libraries it names.
     pub fn program(&mut self, path: &str, source: &Path) -> Result<()> {
         self.file(path, 0o755, read(source)?);
-        for library in libraries(source)? {
+        self.libraries(source)
+    }
+
+    /// The shared libraries that a program names, at their own paths.
+    pub fn libraries(&mut self, program: &Path) -> Result<()> {
+        for library in libraries(program)? {
             self.file(&library, 0o755, read(Path::new(&library))?);
         }
         Ok(())

@@ -1,11 +1,9 @@
 //! `vm kunit`: runs the KUnit suites that are built into the kernel, and reports them as KTAP.
 
 use std::io;
-use std::sync::LazyLock;
 
 use anyhow::Result;
 use clap::Args;
-use regex::Regex;
 
 use crate::Common;
 use crate::console;
@@ -52,7 +50,7 @@ pub async fn main(options: Options) -> Result<u8> {
     let console: Vec<_> = record
         .console
         .iter()
-        .map(|line| without_prefix(line))
+        .map(|line| console::without_prefix(line))
         .collect();
     let stream = ktap::parse(kunit_lines(&console));
 
@@ -101,16 +99,6 @@ pub async fn main(options: Options) -> Result<u8> {
     })
 }
 
-/// A line of the console without the time, CPU and task that the kernel puts before it.
-fn without_prefix(line: &str) -> &str {
-    static PREFIX: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r"^\[ *\d+\.\d+\](?:\[ *[CT]\d+\])? ").expect("the pattern is constant")
-    });
-    PREFIX
-        .find(line)
-        .map_or(line, |prefix| &line[prefix.end()..])
-}
-
 /// What KUnit printed: from its first line to the line after its last result at the top.
 fn kunit_lines<'a>(console: &'a [&'a str]) -> impl Iterator<Item = &'a str> {
     console
@@ -136,7 +124,10 @@ mod tests {
             "[    0.200006] ok 1 rust_doctests_kernel",
             "[    0.300000] Run /init as init process",
         ];
-        let lines: Vec<_> = console.iter().map(|line| without_prefix(line)).collect();
+        let lines: Vec<_> = console
+            .iter()
+            .map(|line| console::without_prefix(line))
+            .collect();
         let stream = ktap::parse(kunit_lines(&lines));
         assert_eq!(stream.results.len(), 1);
         assert_eq!(

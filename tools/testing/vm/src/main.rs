@@ -3,8 +3,10 @@
 mod accelerator;
 mod bench;
 mod boot;
+mod conformance;
 mod console;
 mod demonstration;
+mod difference;
 mod images;
 mod initramfs;
 mod kernel;
@@ -18,6 +20,8 @@ mod saved;
 mod schedule;
 mod shell;
 mod test;
+mod test_progs;
+mod trial;
 mod vmcore;
 mod watch;
 
@@ -52,6 +56,8 @@ enum Command {
     Kunit(kunit::Options),
     /// Count the instructions BPF programs take, on the unpatched kernel and on the patched one
     Bench(bench::Options),
+    /// Run the kernel's own test_progs on the unpatched kernel and on the patched one, and show what differs
+    Conformance(conformance::Options),
     /// A machine to work in, with the tool root as its file system
     Shell(shell::Options),
 }
@@ -80,6 +86,7 @@ async fn run(command: Command) -> Result<u8> {
         Command::Run(options) => demonstration::main(options).await,
         Command::Kunit(options) => kunit::main(options).await,
         Command::Bench(options) => bench::main(options).await,
+        Command::Conformance(options) => conformance::main(options).await,
         Command::Shell(options) => shell::main(options).await,
     }
 }

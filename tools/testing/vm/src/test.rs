@@ -1,6 +1,6 @@
 //! `vm test`: runs the guest tests in machines and reports them as KTAP.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -381,6 +381,19 @@ impl Common {
         facts.push(format!("qemu: {}", qemu::version().await?));
         facts.push(format!("accelerator: {}", accelerator.describe()));
         Ok(facts)
+    }
+
+    /// The same by their names.
+    pub async fn facts_by_name(
+        &self,
+        kernel: &Kernel,
+        accelerator: &Accelerator,
+    ) -> Result<BTreeMap<String, String>> {
+        let facts = self.facts(kernel, accelerator).await?;
+        let pairs = facts.iter().filter_map(|fact| fact.split_once(": "));
+        Ok(pairs
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect())
     }
 
     pub async fn accelerator(&self, kernel: &Kernel, images: &Images) -> Result<Accelerator> {

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::outcome::Ending;
 use crate::qemu::{Event, Guest, Machine};
 use crate::qmp::{all_halted, cause_name};
+use crate::test_progs;
 use crate::vmcore;
 
 /// How long a guest may go without getting on.
@@ -330,7 +331,11 @@ impl Watch<'_> {
 /// Lines by which the guest shows that it gets on.
 fn is_progress(line: &str) -> bool {
     let line = line.trim_start();
-    line == "# boot" || line == READY || line.starts_with("ok ") || line.starts_with("not ok ")
+    line == "# boot"
+        || line == READY
+        || ["ok ", "not ok ", test_progs::END]
+            .iter()
+            .any(|start| line.starts_with(start))
 }
 
 /// Lines of /init itself, which are no output of the command.

@@ -1,5 +1,5 @@
-//! Runs real machines, with tests/stand-in in place of the guest's test program. Needs a kernel in
-//! build/linux: `cargo test -- --ignored`.
+//! Runs real machines, with tests/stand-in in place of the guest's test program and
+//! tests/stand-in-test_progs in that of the kernel's. Needs a kernel in build/linux: `cargo test -- --ignored`.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -224,6 +224,81 @@ fn kunit_without_a_suite_fails() {
         results(&output).last().unwrap(),
         "# 0 passed, 0 failed, 0 skipped"
     );
+}
+
+/// `vm conformance` of suites of the stand-in, on one kernel that is told apart by its modules.
+fn conformance(logs: &str, suites: &[&str], own_tests: bool) -> Output {
+    let dir = top().join("build/vm-tests").join(logs);
+    let (tests, own) = (dir.join("tests"), dir.join("own"));
+    for tests in [&tests, &own] {
+        fs::create_dir_all(tests.join("modules")).unwrap();
+        fs::write(tests.join("modules/test.ko"), "").unwrap();
+        fs::write(tests.join("suites"), suites.join("\n")).unwrap();
+        let program = top().join("tools/testing/vm/tests/stand-in-test_progs");
+        fs::copy(program, tests.join("test_progs")).unwrap();
+    }
+    fs::write(own.join("own"), "").unwrap();
+    fs::write(own.join("modules/patched.ko"), "").unwrap();
+    if !own_tests {
+        fs::remove_file(own.join("suites")).unwrap();
+    }
+    let mut vm = vm("conformance", logs);
+    vm.args(["--unpatched", "build/linux", "--filter", "*", "--tests"])
+        .arg(tests)
+        .arg("--own-tests")
+        .arg(own)
+        .arg("--out")
+        .arg(dir.join("conformance.json"));
+    vm.output().unwrap()
+}
+
+#[test]
+#[ignore = "boots machines"]
+fn conformance_tells_what_is_worse() {
+    let suites = ["same", "mended", "broken", "dies", "panics", "warns"];
+    let output = conformance("conformance", &suites, false);
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "\
+skipped on both:
+  same/skips
+fail on both:
+  same
+  same/fails
+differ, none for the worse:
+  mended: fail -> pass
+worse on the patched kernel:
+  broken: pass -> fail
+    | why broken fails
+  dies: pass -> lost
+    | test_progs ended with status 139
+  panics: pass -> lost
+    | guest panic: sysrq triggered crash
+  panics (kernel log): absent -> fail
+    | Kernel panic - not syncing: sysrq triggered crash
+  warns (kernel log): absent -> fail
+    | WARNING: in the stand-in
+2 pass on both, 1 skipped on both, 2 fail on both, 1 differ, none for the worse, \
+0 changed by the patch set's tests, 5 worse on the patched kernel
+"
+    );
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+#[ignore = "boots machines"]
+fn conformance_knows_what_the_patch_set_changes() {
+    let output = conformance("conformance-own", &["same", "changed"], true);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        text.contains("changed: pass -> fail, by the patch set's tests pass\n"),
+        "{text}"
+    );
+    assert!(
+        text.ends_with(", 0 worse on the patched kernel\n"),
+        "{text}"
+    );
+    assert_eq!(output.status.code(), Some(0));
 }
 
 #[test]
