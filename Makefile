@@ -6,7 +6,7 @@ export KSRC NATIVE ACCEL T J V CHECK VERSION
 
 enter := scripts/enter
 
-.PHONY: run check source tree kernel selftests shell bench series refresh clean distclean help
+.PHONY: run check source tree kernel selftests shell bench conformance series refresh clean distclean help
 
 run: kernel selftests
 	@$(enter) scripts/vm run
@@ -32,6 +32,9 @@ shell: kernel selftests
 bench: kernel selftests
 	@$(enter) scripts/bench
 
+conformance: kernel
+	@$(enter) --with conformance scripts/conformance
+
 series: tree
 	@$(enter) scripts/series
 
@@ -54,6 +57,7 @@ help:
 ## make selftests   the guest binaries
 ## make shell       an interactive VM with the modules and tools at hand
 ## make bench       instruction counts under icount, as a table and JSON
+## make conformance the kernel's own test_progs, unpatched beside patched, and what differs
 ## make series      build/series: mailable patches, checked
 ## make refresh     writes edits made in build/linux back into overlay and patches
 ## make clean       removes what was built, keeps the tree; distclean removes build/
@@ -61,7 +65,7 @@ help:
 ## KSRC=            a Linux 7.3.y source of your own, tree or tar archive
 ## NATIVE=1         the host's tools instead of the tool root
 ## ACCEL=           auto (the default), kvm or tcg
-## T=               only the VM tests that match this glob
+## T=               only the VM tests, or suites of test_progs, that match this glob
 ## J=               jobs; V=1 prints every command
 ## CHECK=build      make series builds every step
 ## BACKSTOP_CACHE=  where tool root, downloads and ccache are kept (~/.cache/backstop)

@@ -20,7 +20,7 @@ use crate::watch::{self, Orders, Record};
 
 const MEMORY_MIB: u32 = 2048;
 const CPUS: u32 = 2;
-/// A suite tells its results all at once, when it ends.
+/// A suite tells its results all at once, when it ends. Machines of this size are slow to start, too.
 const PATIENCE: u32 = 10;
 /// So much earlier than the host gives the machine up, test_progs ends the suite itself.
 const HEADWAY_SECONDS: u64 = 30;
@@ -95,6 +95,7 @@ impl Trial<'_> {
         name: &str,
     ) -> Result<Record> {
         let mut orders = Orders::new(accelerator.deadlines());
+        orders.deadlines.boot *= PATIENCE;
         orders.deadlines.test *= PATIENCE;
         let seconds = orders.deadlines.test.as_secs() - HEADWAY_SECONDS;
         let share = |tag, directory: &Path| Share {
