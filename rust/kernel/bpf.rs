@@ -96,6 +96,8 @@ mod mem;
 mod program;
 pub mod prototype;
 mod set;
+#[cfg(CONFIG_HAVE_BPF_UNWIND)]
+pub mod unwind;
 
 pub use self::{
     argument::{

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Where a BPF program throws: captures its registers, has the frame-release
+ * hook let go of what the program holds, and goes on where the hook says.
+ */
+#include <linux/cfi_types.h>
+#include <linux/linkage.h>
+#include <linux/objtool.h>
+#include <asm/alternative.h>
+#include <asm/asm-offsets.h>
+#include <asm/cpufeatures.h>
+#include <asm/nospec-branch.h>
+#include <asm/unwind_hints.h>
+
+	.code64
+	.section .text, "ax"
+
+/*
+ * Go to the code at \reg, which need not be the target of any other jump: it may
+ * lack ENDBR, so a return it is. The call before keeps the return stack balanced.
+ */
+.macro RETURN_TO reg:req
+	ANNOTATE_INTRA_FUNCTION_CALL
+	call	.Lreturn_\@
+	int3
+.Lreturn_\@:
+	movq	\reg, (%rsp)
+	UNWIND_HINT_FUNC
+	ALTERNATIVE __stringify(RET), \
+		    __stringify(ANNOTATE_UNRET_SAFE; ret; int3), \
+		    X86_FEATURE_CALL_DEPTH
+.endm
+
+/* void bpf_throw_stub(u64 cookie, struct bpf_prog_aux *aux), called by BPF programs. */
+SYM_CODE_START(bpf_throw_stub)
+	UNWIND_HINT_FUNC
+	ANNOTATE_NOENDBR
+	/* BPF_THROW_AGAIN marks what goes on behind a callback. */
+	movl	%esi, %eax
+	andl	$BPF_THROW_AGAIN, %eax
+	xorq	%rax, %rsi
+
+.Lthrow:
+	subq	$BPF_UNWIND_REGS_SIZE, %rsp
+	movq	%rdi, BPF_UNWIND_REGS_cookie(%rsp)
+	movq	%rsi, BPF_UNWIND_REGS_aux(%rsp)
+	movq	BPF_UNWIND_REGS_SIZE(%rsp), %rdx
+	movq	%rdx, BPF_UNWIND_REGS_ip(%rsp)
+	leaq	BPF_UNWIND_REGS_SIZE + 8(%rsp), %rdx
+	movq	%rdx, BPF_UNWIND_REGS_sp(%rsp)
+	movq	%rbp, BPF_UNWIND_REGS_bp(%rsp)
+	movq	%rax, BPF_UNWIND_REGS_ret(%rsp)
+
+	movq	%rsp, %rdi
+	CALL_DEPTH_ACCOUNT
+	call	bpf_unwind_frames
+
+	movq	BPF_UNWIND_REGS_args + 0(%rsp), %rdi
+	movq	BPF_UNWIND_REGS_args + 8(%rsp), %rsi
+	movq	BPF_UNWIND_REGS_args + 16(%rsp), %rdx
+	movq	BPF_UNWIND_REGS_ret(%rsp), %rax
+	movq	BPF_UNWIND_REGS_saved + 0(%rsp), %rbx
+	movq	BPF_UNWIND_REGS_saved + 8(%rsp), %r12
+	movq	BPF_UNWIND_REGS_saved + 16(%rsp), %r13
+	movq	BPF_UNWIND_REGS_saved + 24(%rsp), %r14
+	movq	BPF_UNWIND_REGS_saved + 32(%rsp), %r15
+	movq	BPF_UNWIND_REGS_ip(%rsp), %r11
+
+	/* Between two frames. */
+	UNWIND_HINT_UNDEFINED
+	movq	BPF_UNWIND_REGS_bp(%rsp), %rbp
+	movq	BPF_UNWIND_REGS_sp(%rsp), %rsp
+	RETURN_TO %r11
+SYM_CODE_END(bpf_throw_stub)
+
+/*
+ * What a trampoline returns to instead of its caller while the function that it
+ * traces is unwound: throws again, there.
+ *
+ * r12: cookie, r13: aux, r14: address in the caller, r15: what the hook is told in ret
+ */
+SYM_CODE_START(bpf_throw_resume)
+	UNWIND_HINT_UNDEFINED
+	ANNOTATE_NOENDBR
+	pushq	%r14
+	UNWIND_HINT_FUNC
+	movq	%r12, %rdi
+	movq	%r13, %rsi
+	movq	%r15, %rax
+	jmp	.Lthrow
+SYM_CODE_END(bpf_throw_resume)
+
+/*
+ * void bpf_call_release(void (*release)(void *object), void *object)
+ *
+ * Calls a kfunc whose prototype is known to nobody and which may be sealed
+ * against indirect calls, as the call instruction of a program does.
+ */
+SYM_TYPED_FUNC_START(bpf_call_release)
+	movq	%rdi, %r11
+	movq	%rsi, %rdi
+	RETURN_TO %r11
+SYM_FUNC_END(bpf_call_release)

@@ -1,0 +1,1401 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What a BPF program holds when it throws: the verifier's part.
+ *
+ * While the verifier walks the program, the functions called here from it note
+ * which instructions acquire and release what, and what is held where the
+ * program may throw. Afterwards bpf_unwind_instrument() gives everything that
+ * may be held there a slot, and inserts instructions that fill the slot where
+ * the resource is acquired and clear it where it is released. A throw then
+ * releases what it finds; nothing depends on what the verifier knows of the path
+ * that led to it, on registers, or on the program's stack, with one exception:
+ * iterators and saved interrupt flags are released by their address. Their stack
+ * slots are never cleaned in stored states, so that pruning compares them.
+ *
+ * Slots lie in the frame of the boundary at which unwinding stops: the main
+ * program, or a callback. Subprograms get that address from their caller in r0,
+ * which no BPF calling convention uses at a call.
+ */
+#include <linux/bpf.h>
+#include <linux/bpf_unwind.h>
+#include <linux/bpf_verifier.h>
+#include <linux/btf.h>
+#include <linux/filter.h>
+#include <linux/kallsyms.h>
+#include <linux/module.h>
+#include <linux/sort.h>
+
+#include "diagnostics.h"
+
+#define verbose(env, fmt, args...) bpf_verifier_log_write(env, fmt, ##args)
+
+/* Instructions that fill or clear one slot, and what comes with any number of them. */
+#define INSNS_PER_SLOT	6
+#define INSNS_FIXED	32
+
+/* An instruction that acquires. */
+struct unwind_site {
+	struct bpf_unwind_slot slot;
+	u32 insn_idx;
+	u8 arg;			/* register with the resource's address, or 0: r0 returns it */
+	u8 first;		/* slots that it fills: the first one that is free of them */
+	u8 nr;
+	u8 concurrent;		/* held at once in the function that is being verified */
+	u8 total;		/* in all functions that are verified on their own */
+	bool known;		/* slot says how to release */
+	bool bound_to_rcu;	/* an iterator that has to be destroyed in the section of its RCU pointers */
+	bool ambiguous;		/* acquires different things on different paths */
+	bool sleeps;		/* its release may sleep */
+	bool held;		/* at a throw */
+	s32 outside;		/* released by this instruction of another boundary, or -1 */
+};
+
+/* An instruction that releases what a site acquired. */
+struct unwind_release {
+	u32 insn_idx;
+	u16 site;
+};
+
+enum unwind_op {
+	OP_RCU_ENTER		= BIT(0),
+	OP_RCU_LEAVE		= BIT(1),
+	OP_PREEMPT_ENTER	= BIT(2),
+	OP_PREEMPT_LEAVE	= BIT(3),
+	OP_CALLBACK		= BIT(4), /* calls a callback that may throw */
+	OP_RELEASE		= BIT(5),
+	OP_OTHER		= BIT(6), /* acquires nothing on some path, and returns something else */
+	OP_RELEASE_OTHER	= BIT(7), /* releases on some path what has no slot */
+};
+
+struct unwind_insn {
+	u16 site;		/* index + 1 */
+	u8 ops;			/* enum unwind_op */
+};
+
+/* Where a function keeps what, as distances below r10. */
+struct unwind_frame {
+	u16 area;		/* of a boundary: slot 0 */
+	u16 base;		/* of a subprogram: address of slot 0 */
+	u16 scratch;		/* two words */
+	u16 pending;
+	bool boundary;
+	bool called_back;	/* synchronously, and may throw */
+	bool stops;		/* of a callback: non-zero makes its helper stop */
+	u64 slots;		/* touched here, or in what is called from here */
+};
+
+struct bpf_unwind_env {
+	const struct bpf_unwind_ops *ops;
+	struct bpf_unwind_table *table;
+	struct unwind_insn *insns;
+	struct unwind_site *sites;
+	struct unwind_release *releases;
+	struct unwind_frame *frames;
+	u32 nr_insns;
+	u32 nr_sites;
+	u32 nr_releases;
+	u32 nr_slots;
+	u32 max_locks;		/* resilient locks nested in each other */
+	u8 lock, res_lock, irq, preempt, rcu; /* index of the slot */
+	u32 held;		/* BIT(kind) of what is held at a throw and shares slots */
+	bool out_of_memory;	/* where no error could be returned */
+};
+
+/* Prevents that a module goes while its ops are taken. */
+static DEFINE_MUTEX(ops_lock);
+static const struct bpf_unwind_ops *unwind_ops;
+
+int bpf_unwind_register(const struct bpf_unwind_ops *ops)
+{
+	guard(mutex)(&ops_lock);
+	if (unwind_ops)
+		return -EBUSY;
+	unwind_ops = ops;
+	return 0;
+}
+EXPORT_SYMBOL_GPL(bpf_unwind_register);
+
+void bpf_unwind_unregister(const struct bpf_unwind_ops *ops)
+{
+	guard(mutex)(&ops_lock);
+	if (unwind_ops == ops)
+		unwind_ops = NULL;
+}
+EXPORT_SYMBOL_GPL(bpf_unwind_unregister);
+
+static const struct bpf_unwind_ops *ops_get(void)
+{
+	guard(mutex)(&ops_lock);
+	return unwind_ops && try_module_get(unwind_ops->owner) ? unwind_ops : NULL;
+}
+
+bool __weak bpf_jit_supports_unwind(void)
+{
+	return false;
+}
+
+void __weak bpf_throw_stub(u64 cookie, struct bpf_prog_aux *aux)
+{
+}
+
+static bool active(const struct bpf_verifier_env *env)
+{
+	return env->unwind && !env->cur_state->speculative;
+}
+
+/* Called when it is known which functions may throw, before any instruction is verified. */
+int bpf_unwind_prepare(struct bpf_verifier_env *env)
+{
+	struct bpf_kfunc_desc *desc;
+	struct bpf_unwind_env *unwind;
+	bool throws = false;
+	int i;
+
+	for (i = 0; i < env->subprog_cnt; i++)
+		throws |= env->subprog_info[i].might_throw;
+	if (!throws || !env->prog->jit_requested || !bpf_jit_supports_unwind())
+		return 0;
+	desc = bpf_find_kfunc_desc(env->prog, bpf_throw_kfunc_id(), 0);
+	if (!desc)
+		return 0;
+
+	unwind = kzalloc_obj(*unwind, GFP_KERNEL_ACCOUNT);
+	if (!unwind)
+		return -ENOMEM;
+	unwind->ops = ops_get();
+	if (!unwind->ops) {
+		kfree(unwind);
+		return 0;
+	}
+	env->unwind = unwind;
+	unwind->nr_insns = env->prog->len;
+	unwind->insns = kvzalloc_objs(*unwind->insns, env->prog->len, GFP_KERNEL_ACCOUNT);
+	unwind->frames = kvzalloc_objs(*unwind->frames, env->subprog_cnt + 1, GFP_KERNEL_ACCOUNT);
+	if (!unwind->insns || !unwind->frames)
+		return -ENOMEM;
+	desc->addr = (unsigned long)bpf_throw_stub;
+	return 0;
+}
+
+void bpf_unwind_free(struct bpf_verifier_env *env)
+{
+	struct bpf_unwind_env *unwind = env->unwind;
+
+	if (!unwind)
+		return;
+	/* A table that is published took over the reference. */
+	if (unwind->table)
+		bpf_unwind_table_free(unwind->table);
+	else if (unwind->ops)
+		module_put(unwind->ops->owner);
+	kvfree(unwind->insns);
+	kvfree(unwind->frames);
+	kvfree(unwind->sites);
+	kvfree(unwind->releases);
+	kfree(unwind);
+	env->unwind = NULL;
+}
+
+void bpf_unwind_table_free(struct bpf_unwind_table *table)
+{
+	if (!table)
+		return;
+	module_put(table->ops->owner);
+	kvfree(table->funcs);
+	kvfree(table);
+}
+
+/* A function that is verified on its own is done: what it holds at once adds to what its callers hold. */
+void bpf_unwind_unit_done(struct bpf_verifier_env *env)
+{
+	struct unwind_site *site;
+	u32 i;
+
+	for (i = 0; env->unwind && i < env->unwind->nr_sites; i++) {
+		site = &env->unwind->sites[i];
+		site->total = min(site->total + site->concurrent, BPF_UNWIND_MAX_SLOTS + 1);
+		site->concurrent = 0;
+	}
+}
+
+static struct unwind_site *site_of(struct bpf_unwind_env *unwind, u32 insn_idx)
+{
+	u16 site = unwind->insns[insn_idx].site;
+
+	return site ? &unwind->sites[site - 1] : NULL;
+}
+
+/* An argument that the program owns from its first instruction on: no instruction acquires it. */
+static bool is_argument(struct bpf_verifier_env *env, const struct bpf_reference_state *ref)
+{
+	const struct bpf_prog_aux *aux = env->prog->aux;
+	u32 i;
+
+	for (i = 0; i < aux->ctx_arg_info_size; i++) {
+		if (aux->ctx_arg_info[i].refcounted && aux->ctx_arg_info[i].ref_id == ref->id)
+			return true;
+	}
+	return false;
+}
+
+/* Notes that @insn_idx acquires what @slot says; @arg is where it leaves the address. */
+static int note_site(struct bpf_verifier_env *env, u32 insn_idx, u8 arg,
+		     const struct unwind_site *found)
+{
+	struct bpf_verifier_state *state = env->cur_state;
+	struct bpf_unwind_env *unwind = env->unwind;
+	struct unwind_site *site, *sites;
+	u32 i, concurrent = 0;
+
+	site = site_of(unwind, insn_idx);
+	if (!site) {
+		if (unwind->nr_sites == U16_MAX)
+			return -E2BIG;
+		sites = kvrealloc(unwind->sites, array_size(unwind->nr_sites + 1, sizeof(*sites)),
+				  GFP_KERNEL_ACCOUNT);
+		if (!sites)
+			return -ENOMEM;
+		unwind->sites = sites;
+		site = &sites[unwind->nr_sites++];
+		*site = *found;
+		site->slot.insn_idx = insn_idx;
+		site->insn_idx = insn_idx;
+		site->arg = arg;
+		site->outside = -1;
+		unwind->insns[insn_idx].site = unwind->nr_sites;
+	} else if (site->known != found->known || site->slot.kind != found->slot.kind ||
+		   site->slot.offset != found->slot.offset ||
+		   site->slot.release != found->slot.release) {
+		site->ambiguous = true;
+	}
+
+	for (i = 0; i < state->acquired_refs; i++)
+		concurrent += state->refs[i].insn_idx == insn_idx &&
+			      !is_argument(env, &state->refs[i]);
+	site->concurrent = max(site->concurrent, min(concurrent, BPF_UNWIND_MAX_SLOTS + 1));
+	return 0;
+}
+
+/* What is acquired and has nothing to release. */
+static bool releases_nothing(const char *type)
+{
+	static const char * const types[] = {
+		"bpf_iter_num", "bpf_iter_task", "bpf_iter_css", "cpumask",
+	};
+
+	return match_string(types, ARRAY_SIZE(types), type) >= 0;
+}
+
+static void set_release(struct unwind_site *found, const struct btf *btf, s32 func_id)
+{
+	const struct btf_type *func = btf_type_by_id(btf, func_id);
+	unsigned long addr;
+
+	addr = func ? kallsyms_lookup_name(btf_name_by_offset(btf, func->name_off)) : 0;
+	if (!addr)
+		return;
+	found->slot.release = (void *)addr;
+	found->sleeps = btf_kfunc_sleeps(btf, func_id);
+	found->known = true;
+}
+
+/* A pointer to a kernel type: its destructor, else the one kfunc that releases it. */
+static void find_release(struct unwind_site *found, struct btf *btf, u32 type_id)
+{
+	struct btf *vmlinux = bpf_get_btf_vmlinux();
+	s32 id;
+
+	found->slot.kind = BPF_UNWIND_KFUNC;
+	id = btf_find_dtor_kfunc(btf, type_id);
+	if (id < 0)
+		id = btf_find_release_kfunc(btf, type_id);
+	if (id == -ENOENT && btf != vmlinux && type_id < btf_nr_types(vmlinux)) {
+		btf = vmlinux;
+		id = btf_find_dtor_kfunc(btf, type_id);
+		if (id < 0)
+			id = btf_find_release_kfunc(btf, type_id);
+	}
+	if (id >= 0)
+		set_release(found, btf, id);
+}
+
+int bpf_unwind_acquire_reg(struct bpf_verifier_env *env, u32 insn_idx,
+			   const struct bpf_reg_state *reg)
+{
+	struct unwind_site found = {};
+
+	if (!active(env))
+		return 0;
+	switch (base_type(reg->type)) {
+	case PTR_TO_MEM:
+		found.slot.kind = BPF_UNWIND_RINGBUF;
+		found.slot.name = "ringbuf record";
+		found.known = reg->type & MEM_RINGBUF;
+		break;
+	case PTR_TO_SOCKET:
+	case PTR_TO_SOCK_COMMON:
+	case PTR_TO_TCP_SOCK:
+		found.slot.kind = BPF_UNWIND_SOCK;
+		found.slot.name = "sock";
+		found.known = true;
+		break;
+	case PTR_TO_BTF_ID:
+		found.slot.name = btf_name_by_offset(reg->btf,
+						     btf_type_by_id(reg->btf, reg->btf_id)->name_off);
+		if (!(reg->type & MEM_ALLOC)) {
+			if (releases_nothing(found.slot.name))
+				return 0;
+			find_release(&found, reg->btf, reg->btf_id);
+			break;
+		}
+		found.slot.kind = reg->type & MEM_PERCPU ? BPF_UNWIND_PERCPU_OBJ : BPF_UNWIND_OBJ;
+		found.slot.meta = btf_find_struct_meta(reg->btf, reg->btf_id);
+		/* A node that is taken out of a list or tree is known by the node in it. */
+		found.slot.offset = reg->var_off.value;
+		found.known = !found.slot.meta || !bpf_obj_drop_in_nmi(env) ||
+			      !btf_record_has_nmi_unsafe_fields(found.slot.meta->record);
+		break;
+	default:
+		found.slot.name = "resource";
+	}
+	return note_site(env, insn_idx, BPF_REG_0, &found);
+}
+
+static u8 arg_of(struct bpf_verifier_env *env, const struct bpf_reg_state *arg)
+{
+	return arg - env->cur_state->frame[env->cur_state->curframe]->regs;
+}
+
+int bpf_unwind_acquire_iter(struct bpf_verifier_env *env, u32 insn_idx,
+			    const struct bpf_reg_state *arg, const struct btf *btf, u32 btf_id,
+			    bool bound_to_rcu)
+{
+	const char *name = btf_name_by_offset(btf, btf_type_by_id(btf, btf_id)->name_off);
+	struct unwind_site found = {
+		.slot = { .kind = BPF_UNWIND_ITER, .name = name },
+		.bound_to_rcu = bound_to_rcu,
+	};
+	char destroy[KSYM_NAME_LEN];
+	s32 id;
+
+	if (!active(env) || releases_nothing(name))
+		return 0;
+	snprintf(destroy, sizeof(destroy), "%s_destroy", name);
+	id = btf_find_by_name_kind(btf, destroy, BTF_KIND_FUNC);
+	if (id > 0)
+		set_release(&found, btf, id);
+	return note_site(env, insn_idx, arg_of(env, arg), &found);
+}
+
+int bpf_unwind_acquire_dynptr(struct bpf_verifier_env *env, u32 insn_idx,
+			      const struct bpf_reg_state *arg, enum bpf_dynptr_type type)
+{
+	struct unwind_site found = {
+		.slot.kind = type == BPF_DYNPTR_TYPE_FILE ? BPF_UNWIND_FILE_DYNPTR
+							   : BPF_UNWIND_RINGBUF_DYNPTR,
+		.slot.name = type == BPF_DYNPTR_TYPE_FILE ? "file dynptr" : "ringbuf dynptr",
+		.known = type == BPF_DYNPTR_TYPE_FILE || type == BPF_DYNPTR_TYPE_RINGBUF,
+	};
+
+	return active(env) ? note_site(env, insn_idx, arg_of(env, arg), &found) : 0;
+}
+
+int bpf_unwind_acquire_lock(struct bpf_verifier_env *env, u32 insn_idx, enum ref_state_type type)
+{
+	struct unwind_site found = {
+		.slot.kind = type == REF_TYPE_LOCK ? BPF_UNWIND_SPIN_LOCK : BPF_UNWIND_RES_LOCK,
+		.slot.name = type == REF_TYPE_LOCK ? "bpf_spin_lock" : "bpf_res_spin_lock",
+		.known = true,
+	};
+
+	if (!active(env))
+		return 0;
+	if (type != REF_TYPE_LOCK)
+		env->unwind->max_locks = max_t(u32, env->unwind->max_locks,
+					       env->cur_state->active_locks);
+	return note_site(env, insn_idx, BPF_REG_1, &found);
+}
+
+int bpf_unwind_acquire_irq(struct bpf_verifier_env *env, u32 insn_idx,
+			   const struct bpf_reg_state *arg, bool of_lock)
+{
+	struct unwind_site found = {
+		.slot.kind = BPF_UNWIND_IRQ,
+		.slot.name = "saved IRQ flags",
+		.known = true,
+	};
+
+	/* bpf_res_spin_lock_irqsave() is a site already: of the lock. */
+	if (!active(env) || of_lock)
+		return 0;
+	return note_site(env, insn_idx, arg_of(env, arg), &found);
+}
+
+/* Called while the reference is still in the state. Cannot fail: some who release cannot. */
+void bpf_unwind_release(struct bpf_verifier_env *env, const struct bpf_reference_state *ref)
+{
+	struct bpf_verifier_state *state = env->cur_state;
+	struct bpf_unwind_env *unwind = env->unwind;
+	struct unwind_release *releases;
+	u32 frameno = state->curframe, i;
+	struct unwind_site *site;
+
+	if (!active(env))
+		return;
+	site = is_argument(env, ref) ? NULL : site_of(unwind, ref->insn_idx);
+	if (!site) {
+		unwind->insns[env->insn_idx].ops |= OP_RELEASE_OTHER;
+		return;
+	}
+	while (frameno && !state->frame[frameno]->in_callback_fn)
+		frameno--;
+	if (frameno != ref->frameno)
+		site->outside = env->insn_idx;
+
+	for (i = 0; i < unwind->nr_releases; i++) {
+		if (unwind->releases[i].insn_idx == env->insn_idx &&
+		    unwind->releases[i].site == site - unwind->sites)
+			return;
+	}
+	releases = kvrealloc(unwind->releases, array_size(i + 1, sizeof(*releases)),
+			     GFP_KERNEL_ACCOUNT);
+	if (!releases) {
+		unwind->out_of_memory = true;
+		return;
+	}
+	unwind->releases = releases;
+	releases[i].insn_idx = env->insn_idx;
+	releases[i].site = site - unwind->sites;
+	unwind->nr_releases++;
+	unwind->insns[env->insn_idx].ops |= OP_RELEASE;
+}
+
+static const struct bpf_func_state *boundary_frame(const struct bpf_verifier_state *state)
+{
+	u32 frameno = state->curframe;
+
+	while (frameno && !state->frame[frameno]->in_callback_fn)
+		frameno--;
+	return state->frame[frameno];
+}
+
+static int refuse_region(struct bpf_verifier_env *env, const char *how)
+{
+	verbose(env, "callback %s other RCU or preempt-disabled regions than it entered\n", how);
+	bpf_diag_res(env, env->insn_idx, "unbalanced region in a callback",
+		     "A throw could not tell which regions are open.",
+		     "Leave every region in the function that enters it.");
+	return -EINVAL;
+}
+
+/* Called when the region has been entered or left. */
+int bpf_unwind_count_rcu(struct bpf_verifier_env *env, u32 insn_idx, bool enter)
+{
+	if (!active(env))
+		return 0;
+	env->unwind->insns[insn_idx].ops |= enter ? OP_RCU_ENTER : OP_RCU_LEAVE;
+	if (env->cur_state->active_rcu_locks < boundary_frame(env->cur_state)->entry_rcu_locks)
+		return refuse_region(env, "leaves");
+	return 0;
+}
+
+int bpf_unwind_count_preempt(struct bpf_verifier_env *env, u32 insn_idx, bool enter)
+{
+	if (!active(env))
+		return 0;
+	env->unwind->insns[insn_idx].ops |= enter ? OP_PREEMPT_ENTER : OP_PREEMPT_LEAVE;
+	if (env->cur_state->active_preempt_locks <
+	    boundary_frame(env->cur_state)->entry_preempt_locks)
+		return refuse_region(env, "leaves");
+	return 0;
+}
+
+/* On this path @insn_idx, which may acquire something on others, does not. */
+void bpf_unwind_no_acquire(struct bpf_verifier_env *env, u32 insn_idx)
+{
+	if (active(env))
+		env->unwind->insns[insn_idx].ops |= OP_OTHER;
+}
+
+static int refuse(struct bpf_verifier_env *env, u32 insn_idx, const char *name,
+		  const char *reason, const char *remedy)
+{
+	verbose(env, "bpf_throw cannot release %s acquired at insn %d: %s\n", name, insn_idx,
+		reason);
+	bpf_diag_res(env, insn_idx, "throw with a resource that cannot be released",
+		     bpf_diag_fmt(env, "A throw may have to release the %s that instruction %d acquires, and cannot: %s.",
+				  name, insn_idx, reason), remedy);
+	return -EINVAL;
+}
+
+/* Whether what @site acquires can be released by what its slot says, on any path. */
+static int check_site(struct bpf_verifier_env *env, const struct unwind_site *site)
+{
+	if (site->ambiguous ||
+	    (!site->arg && env->unwind->insns[site->insn_idx].ops & OP_OTHER))
+		return refuse(env, site->insn_idx, site->slot.name,
+			      "the instruction acquires different types on different paths",
+			      "Acquire each type by an instruction of its own.");
+	if (site->known)
+		return 0;
+	if (site->slot.kind == BPF_UNWIND_OBJ || site->slot.kind == BPF_UNWIND_PERCPU_OBJ)
+		return refuse(env, site->insn_idx, site->slot.name,
+			      "it has fields that cannot be freed in NMI, where the program may run",
+			      "Release it before anything may throw.");
+	return refuse(env, site->insn_idx, site->slot.name,
+		      "there is not exactly one function that releases it",
+		      "Release it before anything may throw.");
+}
+
+/* A callback may leave its caller's frames as it found them only. */
+int bpf_unwind_callback_exit(struct bpf_verifier_env *env, const struct bpf_func_state *callee)
+{
+	struct bpf_verifier_state *state = env->cur_state;
+	struct unwind_site *site;
+	u32 i;
+
+	if (!active(env))
+		return 0;
+	for (i = 0; i < state->acquired_refs; i++) {
+		if (state->refs[i].frameno != callee->frameno)
+			continue;
+		site = site_of(env->unwind, state->refs[i].insn_idx);
+		if (!site)
+			continue;
+		return refuse(env, site->insn_idx, site->slot.name,
+			      "its callback returns and still holds it",
+			      "Release it before the callback returns.");
+	}
+	if (state->active_rcu_locks != callee->entry_rcu_locks ||
+	    state->active_preempt_locks != callee->entry_preempt_locks)
+		return refuse_region(env, "returns from");
+	return 0;
+}
+
+/* Whether all of the stack object whose first slot is @spi still is what it was made. */
+static bool is_whole(const struct bpf_func_state *frame, int spi, enum bpf_stack_slot_type type)
+{
+	const struct bpf_reg_state *first = &frame->stack[spi].spilled_ptr;
+	int i, byte, nr = 1;
+
+	/* Its RCU section has ended. */
+	if (first->type & PTR_UNTRUSTED)
+		return false;
+	if (type == STACK_ITER)
+		nr = btf_type_by_id(first->iter.btf, first->iter.btf_id)->size / BPF_REG_SIZE;
+	for (i = spi; i > spi - nr; i--) {
+		for (byte = 0; byte < BPF_REG_SIZE; byte++) {
+			if (i < 0 || frame->stack[i].slot_type[byte] != type)
+				return false;
+		}
+		/* Only the first slot has the id: another object begins where there is one. */
+		if (i != spi && frame->stack[i].spilled_ptr.id)
+			return false;
+	}
+	return true;
+}
+
+/* Whether the state still knows where the stack object of @id is. */
+static bool on_stack(struct bpf_verifier_env *env, u32 id, enum bpf_stack_slot_type type)
+{
+	struct bpf_verifier_state *state = env->cur_state;
+	struct bpf_func_state *frame;
+	int i, spi;
+
+	for (i = 0; i <= state->curframe; i++) {
+		frame = state->frame[i];
+		for (spi = 0; spi < frame->allocated_stack / BPF_REG_SIZE; spi++) {
+			if (frame->stack[spi].slot_type[BPF_REG_SIZE - 1] == type &&
+			    frame->stack[spi].spilled_ptr.id == id)
+				return is_whole(frame, spi, type);
+		}
+	}
+	return false;
+}
+
+/* Each function that is active here may throw, and each callback comes back to its helper thrown. */
+static void note_frames(struct bpf_verifier_env *env)
+{
+	struct bpf_verifier_state *state = env->cur_state;
+	const struct bpf_func_state *frame;
+	struct unwind_frame *noted;
+	u32 i;
+
+	for (i = 0; i <= state->curframe; i++) {
+		frame = state->frame[i];
+		env->subprog_info[frame->subprogno].might_throw = true;
+		if (!frame->in_callback_fn)
+			continue;
+		env->unwind->insns[frame->callsite].ops |= OP_CALLBACK;
+		noted = &env->unwind->frames[frame->subprogno];
+		noted->called_back = true;
+		/* The one kfunc, bpf_rbtree_add(), goes on whatever its callback returns. */
+		noted->stops |= !bpf_pseudo_kfunc_call(&env->prog->insnsi[frame->callsite]);
+	}
+}
+
+/* The program may throw here: all that it holds must be known, and is given a slot. */
+int bpf_unwind_throw(struct bpf_verifier_env *env)
+{
+	struct bpf_verifier_state *state = env->cur_state;
+	struct bpf_unwind_env *unwind = env->unwind;
+	const struct bpf_reference_state *ref;
+	struct unwind_site *site;
+	u32 i;
+	int err;
+
+	if (!active(env))
+		return 0;
+	note_frames(env);
+	for (i = 0; i < state->acquired_refs; i++) {
+		ref = &state->refs[i];
+		if (ref->type == REF_TYPE_RES_LOCK_IRQ)
+			unwind->held |= BIT(BPF_UNWIND_IRQ);
+		if (is_argument(env, ref))
+			return refuse(env, ref->insn_idx, "argument",
+				      "the program got it with its call",
+				      "Release it, or give it away, before anything may throw.");
+		site = site_of(unwind, ref->insn_idx);
+		if (!site) /* has nothing to release */
+			continue;
+		err = check_site(env, site);
+		if (err)
+			return err;
+		if ((ref->type == REF_TYPE_IRQ && !on_stack(env, ref->id, STACK_IRQ_FLAG)) ||
+		    (site->slot.kind == BPF_UNWIND_ITER && ref->type == REF_TYPE_PTR &&
+		     !on_stack(env, ref->id, STACK_ITER)))
+			return refuse(env, site->insn_idx, site->slot.name,
+				      "the program has overwritten it or left its function",
+				      "Destroy it before its stack slot is used otherwise.");
+		site->held = true;
+		if (ref->type != REF_TYPE_PTR)
+			unwind->held |= BIT(site->slot.kind);
+	}
+	if (state->active_rcu_locks)
+		unwind->held |= BIT(BPF_UNWIND_RCU);
+	if (state->active_preempt_locks)
+		unwind->held |= BIT(BPF_UNWIND_PREEMPT);
+	return 0;
+}
+
+/* Whether slots of this kind serve all instructions that acquire it. */
+static bool is_shared(enum bpf_unwind_kind kind)
+{
+	return kind <= BPF_UNWIND_PREEMPT || kind == BPF_UNWIND_RCU;
+}
+
+static int add_slots(struct bpf_verifier_env *env, const struct bpf_unwind_slot *slot, u32 nr)
+{
+	struct bpf_unwind_env *unwind = env->unwind;
+	u32 first = unwind->nr_slots;
+
+	if (first + nr > BPF_UNWIND_MAX_SLOTS) {
+		bpf_diag_res(env, max(slot->insn_idx, 0), "too many resources at a throw",
+			     "More resources may be held at a throw than there are slots.",
+			     "Release some of them before anything may throw.");
+		verbose(env, "more than %d resources may be held at a throw, the last one a %s of insn %d\n",
+			BPF_UNWIND_MAX_SLOTS, slot->name, slot->insn_idx);
+		return -E2BIG;
+	}
+	while (nr--)
+		unwind->table->slots[unwind->nr_slots++] = *slot;
+	return first;
+}
+
+static int add_shared_slots(struct bpf_verifier_env *env, enum bpf_unwind_kind kind,
+			    const char *name, u32 nr, u8 *first)
+{
+	struct bpf_unwind_slot slot = { .kind = kind, .name = name, .insn_idx = -1 };
+	int ret;
+
+	if (!(env->unwind->held & BIT(kind)))
+		return 0;
+	ret = add_slots(env, &slot, nr);
+	if (ret < 0)
+		return ret;
+	*first = ret;
+	return 0;
+}
+
+static int add_own_slots(struct bpf_verifier_env *env, bool bound_to_rcu, bool sleeps)
+{
+	struct bpf_unwind_env *unwind = env->unwind;
+	enum bpf_unwind_kind kind;
+	struct unwind_site *site;
+	int ret;
+	u32 i;
+
+	for (kind = BPF_UNWIND_ITER; kind < BPF_UNWIND_RCU; kind++) {
+		for (i = 0; i < unwind->nr_sites; i++) {
+			site = &unwind->sites[i];
+			if (!site->held || site->slot.kind != kind || site->sleeps != sleeps ||
+			    site->bound_to_rcu != bound_to_rcu)
+				continue;
+			ret = add_slots(env, &site->slot, site->total);
+			if (ret < 0)
+				return ret;
+			site->first = ret;
+			site->nr = site->total;
+		}
+	}
+	return 0;
+}
+
+/* Slots in the order of their release. */
+static int allocate_slots(struct bpf_verifier_env *env)
+{
+	struct bpf_unwind_env *unwind = env->unwind;
+	struct unwind_site *site;
+	u32 i;
+	int err;
+
+	for (i = 0; i < unwind->nr_sites; i++) {
+		err = unwind->sites[i].held ? check_site(env, &unwind->sites[i]) : 0;
+		if (err)
+			return err;
+	}
+
+	/* A bpf_spin_lock is taken outside of all others only, and restores interrupts itself. */
+	err = add_shared_slots(env, BPF_UNWIND_RES_LOCK, "bpf_res_spin_lock", unwind->max_locks,
+			       &unwind->res_lock);
+	err = err ?: add_shared_slots(env, BPF_UNWIND_SPIN_LOCK, "bpf_spin_lock", 1,
+				      &unwind->lock);
+	err = err ?: add_own_slots(env, true, false);
+	err = err ?: add_shared_slots(env, BPF_UNWIND_IRQ, "saved IRQ flags", 1, &unwind->irq);
+	err = err ?: add_shared_slots(env, BPF_UNWIND_PREEMPT, "preempt-disabled region", 1,
+				      &unwind->preempt);
+	err = err ?: add_own_slots(env, false, false);
+	err = err ?: add_shared_slots(env, BPF_UNWIND_RCU, "RCU read section", 1, &unwind->rcu);
+	err = err ?: add_own_slots(env, false, true);
+	err = err ?: add_own_slots(env, true, true);
+	if (err)
+		return err;
+
+	for (i = 0; i < unwind->nr_sites; i++) {
+		site = &unwind->sites[i];
+		if (!is_shared(site->slot.kind) || !(unwind->held & BIT(site->slot.kind)))
+			continue;
+		site->held = true;
+		site->nr = site->slot.kind == BPF_UNWIND_RES_LOCK ? unwind->max_locks : 1;
+		site->first = site->slot.kind == BPF_UNWIND_SPIN_LOCK ? unwind->lock :
+			      site->slot.kind == BPF_UNWIND_RES_LOCK ? unwind->res_lock :
+			      unwind->irq;
+	}
+
+	/* Its slot is out of reach of an instruction in another boundary. */
+	for (i = 0; i < unwind->nr_sites; i++) {
+		site = &unwind->sites[i];
+		if (!site->held || site->outside < 0)
+			continue;
+		verbose(env, "%s acquired at insn %d may be held at a throw and is released at insn %d across a callback\n",
+			site->slot.name, site->insn_idx, site->outside);
+		bpf_diag_res(env, site->outside, "release across a callback",
+			     "A resource that may be held at a throw is acquired outside the callback and released in it, or vice versa.",
+			     "Release it in the function that acquired it, or in one that this calls.");
+		return -EINVAL;
+	}
+	return 0;
+}
+
+/*
+ * What is inserted. Before a call r0 is free, behind it r1 to r5 are. The slots
+ * are found by r10 in a boundary, else by a base that is loaded.
+ */
+struct emit {
+	const struct unwind_frame *frame;
+	struct bpf_insn *insns;
+	u32 cnt;
+};
+
+static void put(struct emit *e, struct bpf_insn insn)
+{
+	e->insns[e->cnt++] = insn;
+}
+
+static s16 slot_off(const struct emit *e, u8 slot)
+{
+	return 8 * slot - (e->frame->boundary ? e->frame->area : 0);
+}
+
+/* The register by which slots are found: r10, or @reg. */
+static u8 base_reg(struct emit *e, u8 reg)
+{
+	if (e->frame->boundary)
+		return BPF_REG_10;
+	put(e, BPF_LDX_MEM(BPF_DW, reg, BPF_REG_10, -e->frame->base));
+	return reg;
+}
+
+static s16 scratch_off(const struct emit *e, int word)
+{
+	return 8 * word - e->frame->scratch;
+}
+
+/* Jumps over what is inserted from @from on, to behind it, for jumps emitted with offset 0. */
+static void land(struct emit *e, u32 from)
+{
+	u32 i;
+
+	for (i = from; i < e->cnt; i++) {
+		if (e->insns[i].code == (BPF_JMP | BPF_JA) && !e->insns[i].off)
+			e->insns[i].off = e->cnt - i - 1;
+	}
+}
+
+/* Writes @value into the slot if that is free, and jumps to where land() is called next. */
+static void emit_fill_one(struct emit *e, u8 base, u8 tmp, u8 value, u8 slot)
+{
+	put(e, BPF_LDX_MEM(BPF_DW, tmp, base, slot_off(e, slot)));
+	put(e, BPF_JMP_IMM(BPF_JNE, tmp, 0, 2));
+	put(e, BPF_STX_MEM(BPF_DW, base, value, slot_off(e, slot)));
+	put(e, BPF_JMP_A(0));
+}
+
+/* Writes @value into the first slot of the range that is free. */
+static void emit_fill(struct emit *e, u8 base, u8 tmp, u8 value, u8 first, u8 nr)
+{
+	u32 from = e->cnt;
+	u8 i;
+
+	for (i = first; i < first + nr; i++)
+		emit_fill_one(e, base, tmp, value, i);
+	land(e, from);
+}
+
+/* Clears the slot of the range that has @value, @offset further on. */
+static void emit_clear(struct emit *e, u8 base, u8 tmp, u8 value, s32 offset, u8 first, u8 nr)
+{
+	u8 i;
+
+	for (i = first; i < first + nr; i++) {
+		put(e, BPF_LDX_MEM(BPF_DW, tmp, base, slot_off(e, i)));
+		if (offset)
+			put(e, BPF_ALU64_IMM(BPF_ADD, tmp, -offset));
+		put(e, BPF_JMP_REG(BPF_JNE, tmp, value, 2));
+		put(e, BPF_ST_MEM(BPF_DW, base, slot_off(e, i), 0));
+		put(e, BPF_JMP_A(0));
+	}
+}
+
+/*
+ * Before a call a base and a temporary are needed, and only r0 is free: r6 makes
+ * room, and r7 if a value has to be loaded, too.
+ */
+static u8 save_base(struct emit *e)
+{
+	if (e->frame->boundary)
+		return BPF_REG_10;
+	put(e, BPF_STX_MEM(BPF_DW, BPF_REG_10, BPF_REG_6, scratch_off(e, 0)));
+	return base_reg(e, BPF_REG_6);
+}
+
+static void restore_base(struct emit *e)
+{
+	if (!e->frame->boundary)
+		put(e, BPF_LDX_MEM(BPF_DW, BPF_REG_6, BPF_REG_10, scratch_off(e, 0)));
+}
+
+static void emit_fill_before(struct emit *e, u8 value, u8 first, u8 nr, bool if_free)
+{
+	u8 base;
+
+	if (nr == 1 && !if_free) {
+		base = base_reg(e, BPF_REG_0);
+		put(e, BPF_STX_MEM(BPF_DW, base, value, slot_off(e, first)));
+		return;
+	}
+	emit_fill(e, save_base(e), BPF_REG_0, value, first, nr);
+	restore_base(e);
+}
+
+static void emit_count(struct emit *e, u8 slot, int step)
+{
+	u8 base = base_reg(e, BPF_REG_1);
+
+	put(e, BPF_LDX_MEM(BPF_DW, BPF_REG_2, base, slot_off(e, slot)));
+	put(e, BPF_ALU64_IMM(BPF_ADD, BPF_REG_2, step));
+	put(e, BPF_STX_MEM(BPF_DW, base, BPF_REG_2, slot_off(e, slot)));
+}
+
+static bool is_dynptr(enum bpf_unwind_kind kind)
+{
+	return kind == BPF_UNWIND_RINGBUF_DYNPTR || kind == BPF_UNWIND_FILE_DYNPTR;
+}
+
+static void emit_acquire_before(struct emit *e, struct bpf_unwind_env *unwind,
+				const struct unwind_site *site, bool irq)
+{
+	switch (site->slot.kind) {
+	case BPF_UNWIND_SPIN_LOCK:
+		emit_fill_before(e, site->arg, site->first, 1, false);
+		break;
+	case BPF_UNWIND_IRQ:
+		/* Only the outermost region knows how it was before. */
+		emit_fill_before(e, site->arg, site->first, 1, true);
+		break;
+	case BPF_UNWIND_ITER:
+		emit_fill_before(e, site->arg, site->first, site->nr, false);
+		break;
+	case BPF_UNWIND_RES_LOCK:
+		/* Whether it is held turns out behind the call. */
+		put(e, BPF_STX_MEM(BPF_DW, BPF_REG_10, BPF_REG_1, scratch_off(e, 0)));
+		if (irq)
+			put(e, BPF_STX_MEM(BPF_DW, BPF_REG_10, BPF_REG_2, scratch_off(e, 1)));
+		break;
+	default:
+		if (is_dynptr(site->slot.kind))
+			put(e, BPF_STX_MEM(BPF_DW, BPF_REG_10, site->arg, scratch_off(e, 0)));
+	}
+}
+
+static void emit_acquire_behind(struct emit *e, struct bpf_unwind_env *unwind,
+				const struct unwind_site *site, bool irq)
+{
+	u8 value = BPF_REG_0, base;
+	u32 failed, in_lock;
+	int slot;
+
+	switch (site->slot.kind) {
+	case BPF_UNWIND_SPIN_LOCK:
+	case BPF_UNWIND_IRQ:
+	case BPF_UNWIND_ITER:
+		return;
+	case BPF_UNWIND_RES_LOCK:
+		failed = e->cnt;
+		put(e, BPF_JMP32_IMM(BPF_JNE, BPF_REG_0, 0, 0));
+		put(e, BPF_LDX_MEM(BPF_DW, BPF_REG_1, BPF_REG_10, scratch_off(e, 0)));
+		base = base_reg(e, BPF_REG_4);
+		/* The innermost lock is released first: it has the lowest slot. */
+		for (slot = site->first + site->nr - 1; slot >= site->first; slot--)
+			emit_fill_one(e, base, BPF_REG_5, BPF_REG_1, slot);
+		land(e, failed + 1);
+		if (irq) {
+			/* Under a bpf_spin_lock, interrupts are off, and that restores them. */
+			in_lock = e->cnt;
+			if (unwind->held & BIT(BPF_UNWIND_SPIN_LOCK)) {
+				put(e, BPF_LDX_MEM(BPF_DW, BPF_REG_5, base, slot_off(e, unwind->lock)));
+				put(e, BPF_JMP_IMM(BPF_JNE, BPF_REG_5, 0, 0));
+			}
+			put(e, BPF_LDX_MEM(BPF_DW, BPF_REG_1, BPF_REG_10, scratch_off(e, 1)));
+			emit_fill(e, base, BPF_REG_5, BPF_REG_1, unwind->irq, 1);
+			if (unwind->held & BIT(BPF_UNWIND_SPIN_LOCK))
+				e->insns[in_lock + 1].off = e->cnt - in_lock - 2;
+		}
+		e->insns[failed].off = e->cnt - failed - 1;
+		return;
+	default:
+		break;
+	}
+
+	if (is_dynptr(site->slot.kind)) {
+		/* A failed constructor leaves NULL. */
+		value = BPF_REG_1;
+		put(e, BPF_LDX_MEM(BPF_DW, value, BPF_REG_10, scratch_off(e, 0)));
+		put(e, BPF_LDX_MEM(BPF_DW, value, value, offsetof(struct bpf_dynptr_kern, data)));
+	}
+	base = base_reg(e, BPF_REG_4);
+	if (site->nr == 1)
+		put(e, BPF_STX_MEM(BPF_DW, base, value, slot_off(e, site->first)));
+	else
+		emit_fill(e, base, BPF_REG_5, value, site->first, site->nr);
+}
+
+static bool is_kptr_xchg(const struct bpf_insn *insn)
+{
+	return insn->code == (BPF_JMP | BPF_CALL) && !insn->src_reg &&
+	       insn->imm == BPF_FUNC_kptr_xchg;
+}
+
+/* The register in which the call @insn gets what it releases. */
+static u8 release_arg(const struct bpf_insn *insn)
+{
+	return is_kptr_xchg(insn) || bpf_takes_graph_node(insn) ? BPF_REG_2 : BPF_REG_1;
+}
+
+static void emit_release(struct emit *e, struct bpf_verifier_env *env, u32 insn_idx, u32 pos,
+			 bool lock_irq)
+{
+	const struct bpf_insn *insn = &env->prog->insnsi[pos];
+	struct bpf_unwind_env *unwind = env->unwind;
+	const struct unwind_site *site, *only = NULL;
+	u32 nr = 0, others = 0, from, i;
+	u8 base, value;
+	s32 offset;
+
+	for (i = 0; i < unwind->nr_releases; i++) {
+		if (unwind->releases[i].insn_idx != insn_idx)
+			continue;
+		site = &unwind->sites[unwind->releases[i].site];
+		if (!site->held) {
+			others++;
+			continue;
+		}
+		nr += site->nr;
+		only = site;
+	}
+	if (!only)
+		return;
+	/* bpf_kptr_xchg() may be given NULL instead, and an inner IRQ region has no slot. */
+	others += !!(unwind->insns[insn_idx].ops & OP_RELEASE_OTHER);
+	if (nr == 1 && !others && only->slot.kind != BPF_UNWIND_IRQ && !lock_irq &&
+	    !is_kptr_xchg(insn)) {
+		base = base_reg(e, BPF_REG_0);
+		put(e, BPF_ST_MEM(BPF_DW, base, slot_off(e, only->first), 0));
+		return;
+	}
+
+	base = save_base(e);
+	from = e->cnt;
+	for (i = 0; i < unwind->nr_releases; i++) {
+		if (unwind->releases[i].insn_idx != insn_idx)
+			continue;
+		site = &unwind->sites[unwind->releases[i].site];
+		if (!site->held)
+			continue;
+		value = release_arg(insn);
+		/* The slot has the node's address, the call may get the object's, and vice versa. */
+		offset = 0;
+		if (site->slot.kind == BPF_UNWIND_OBJ)
+			offset = site->slot.offset -
+				 (bpf_takes_graph_node(insn) ? env->insn_aux_data[pos].insert_off : 0);
+		if (is_dynptr(site->slot.kind)) {
+			put(e, BPF_STX_MEM(BPF_DW, BPF_REG_10, BPF_REG_7, scratch_off(e, 1)));
+			put(e, BPF_LDX_MEM(BPF_DW, BPF_REG_7, value,
+					   offsetof(struct bpf_dynptr_kern, data)));
+			emit_clear(e, base, BPF_REG_0, BPF_REG_7, 0, site->first, site->nr);
+			land(e, from);
+			put(e, BPF_LDX_MEM(BPF_DW, BPF_REG_7, BPF_REG_10, scratch_off(e, 1)));
+			from = e->cnt;
+			continue;
+		}
+		emit_clear(e, base, BPF_REG_0, value, offset, site->first, site->nr);
+		if (is_shared(site->slot.kind))
+			break; /* all sites have the same slots */
+	}
+	land(e, from);
+	if (lock_irq) {
+		from = e->cnt;
+		emit_clear(e, base, BPF_REG_0, BPF_REG_2, 0, unwind->irq, 1);
+		land(e, from);
+	}
+	restore_base(e);
+}
+
+static bool takes_base(const struct bpf_unwind_env *unwind, int subprog)
+{
+	return !unwind->frames[subprog].boundary && unwind->frames[subprog].slots;
+}
+
+static bool site_takes_irq(struct bpf_unwind_env *unwind, const struct bpf_insn *insn)
+{
+	return bpf_is_res_lock_irq(insn) && unwind->held & BIT(BPF_UNWIND_IRQ);
+}
+
+/* Everything that is inserted round one instruction; returns how much before it, or an error. */
+static int emit_insn(struct bpf_verifier_env *env, struct emit *e, u32 insn_idx, u32 pos)
+{
+	const struct bpf_insn *orig = &env->prog->insnsi[pos];
+	struct bpf_unwind_env *unwind = env->unwind;
+	const struct unwind_insn *noted = &unwind->insns[insn_idx];
+	const struct unwind_site *site = site_of(unwind, insn_idx);
+	struct bpf_insn insn = *orig;
+	const struct bpf_insn aux[2] = { BPF_LD_IMM64(BPF_REG_2, (unsigned long)env->prog->aux) };
+	const struct bpf_insn again[2] = {
+		BPF_LD_IMM64(BPF_REG_2, (unsigned long)env->prog->aux | BPF_THROW_AGAIN)
+	};
+	bool lock_irq = site_takes_irq(unwind, orig);
+	u32 jump;
+	int before;
+
+	if (site && !site->held)
+		site = NULL;
+	if (noted->ops & OP_RELEASE)
+		emit_release(e, env, insn_idx, pos, lock_irq);
+	if (site)
+		emit_acquire_before(e, unwind, site, lock_irq);
+	if (noted->ops & OP_CALLBACK)
+		put(e, BPF_ST_MEM(BPF_DW, BPF_REG_10, -e->frame->pending, 0));
+	if (bpf_pseudo_call(orig)) {
+		int callee = bpf_find_subprog(env, pos + orig->imm + 1);
+
+		if (callee >= 0 && takes_base(unwind, callee)) {
+			if (e->frame->boundary) {
+				put(e, BPF_MOV64_REG(BPF_REG_0, BPF_REG_10));
+				put(e, BPF_ALU64_IMM(BPF_ADD, BPF_REG_0, -e->frame->area));
+			} else {
+				base_reg(e, BPF_REG_0);
+			}
+		}
+	}
+	if (bpf_is_throw_kfunc(&insn)) {
+		put(e, aux[0]);
+		put(e, aux[1]);
+	}
+	before = e->cnt;
+	put(e, insn);
+	if (site)
+		emit_acquire_behind(e, unwind, site, lock_irq);
+	if (unwind->held & BIT(BPF_UNWIND_RCU) && noted->ops & (OP_RCU_ENTER | OP_RCU_LEAVE))
+		emit_count(e, unwind->rcu, noted->ops & OP_RCU_ENTER ? 1 : -1);
+	if (unwind->held & BIT(BPF_UNWIND_PREEMPT) &&
+	    noted->ops & (OP_PREEMPT_ENTER | OP_PREEMPT_LEAVE))
+		emit_count(e, unwind->preempt, noted->ops & OP_PREEMPT_ENTER ? 1 : -1);
+	if (noted->ops & OP_CALLBACK) {
+		put(e, BPF_LDX_MEM(BPF_DW, BPF_REG_1, BPF_REG_10, -e->frame->pending));
+		jump = e->cnt;
+		put(e, BPF_JMP_IMM(BPF_JEQ, BPF_REG_1, 0, 0));
+		put(e, BPF_LDX_MEM(BPF_DW, BPF_REG_1, BPF_REG_10, 8 - e->frame->pending));
+		put(e, again[0]);
+		put(e, again[1]);
+		put(e, BPF_CALL_KFUNC(0, bpf_throw_kfunc_id()));
+		e->insns[jump].off = e->cnt - jump - 1;
+	}
+	return before;
+}
+
+/* Slots that the instruction touches. */
+static u64 touched(struct bpf_unwind_env *unwind, u32 insn_idx, const struct bpf_insn *insn)
+{
+	const struct unwind_insn *noted = &unwind->insns[insn_idx];
+	const struct unwind_site *site = site_of(unwind, insn_idx);
+	u64 slots = 0;
+	u32 i;
+
+	if (site && site->held)
+		slots |= GENMASK_ULL(site->first + site->nr - 1, site->first);
+	for (i = 0; noted->ops & OP_RELEASE && i < unwind->nr_releases; i++) {
+		if (unwind->releases[i].insn_idx != insn_idx)
+			continue;
+		site = &unwind->sites[unwind->releases[i].site];
+		if (site->held)
+			slots |= GENMASK_ULL(site->first + site->nr - 1, site->first);
+	}
+	if (site_takes_irq(unwind, insn)) {
+		slots |= BIT_ULL(unwind->irq);
+		if (unwind->held & BIT(BPF_UNWIND_SPIN_LOCK))
+			slots |= BIT_ULL(unwind->lock);
+	}
+	if (noted->ops & (OP_RCU_ENTER | OP_RCU_LEAVE) && unwind->held & BIT(BPF_UNWIND_RCU))
+		slots |= BIT_ULL(unwind->rcu);
+	if (noted->ops & (OP_PREEMPT_ENTER | OP_PREEMPT_LEAVE) &&
+	    unwind->held & BIT(BPF_UNWIND_PREEMPT))
+		slots |= BIT_ULL(unwind->preempt);
+	return slots;
+}
+
+static int refuse_call(struct bpf_verifier_env *env, int subprog, u32 insn_idx, const char *how)
+{
+	verbose(env, "func#%d may throw, or acquires what may be held at a throw, and is %s at insn %d\n",
+		subprog, how, insn_idx);
+	bpf_diag_res(env, insn_idx, "function that cannot be unwound",
+		     bpf_diag_fmt(env, "The function %s() may throw, or acquires what may be held at a throw, and is %s.",
+				  bpf_subprog_name(env, subprog), how),
+		     "Give each use a function of its own.");
+	return -EINVAL;
+}
+
+/* Which function touches which slots, itself or in what it calls, and where each keeps what. */
+static int layout_frames(struct bpf_verifier_env *env)
+{
+	struct bpf_subprog_info *info = env->subprog_info;
+	struct bpf_unwind_env *unwind = env->unwind;
+	struct bpf_insn *insn = env->prog->insnsi;
+	struct unwind_frame *frame;
+	int i, k, subprog, callee;
+	bool callbacks;
+	u16 depth;
+
+	/* Callees before callers, see sort_subprogs_topo(). */
+	for (k = 0; k < env->subprog_cnt; k++) {
+		subprog = env->subprog_topo_order[k];
+		frame = &unwind->frames[subprog];
+		/* Dead functions are removed later. */
+		info[subprog].unwind_frame = subprog + 1;
+		if (frame->called_back && info[subprog].is_async_cb)
+			return refuse_call(env, subprog, info[subprog].start,
+					   "called back both at once and later");
+		frame->boundary = !subprog || info[subprog].is_cb;
+		callbacks = false;
+		for (i = info[subprog].start; i < info[subprog + 1].start; i++) {
+			callbacks |= unwind->insns[i].ops & OP_CALLBACK;
+			frame->slots |= touched(unwind, i, &insn[i]);
+			if (!bpf_pseudo_call(&insn[i]))
+				continue;
+			callee = bpf_find_subprog(env, i + insn[i].imm + 1);
+			if (callee < 0)
+				continue;
+			if (unwind->frames[callee].boundary &&
+			    (unwind->frames[callee].slots || info[callee].might_throw))
+				return refuse_call(env, callee, i, "both called and called back");
+			if (takes_base(unwind, callee) && info[subprog].tail_call_reachable)
+				return refuse_call(env, callee, i,
+						   "called in a function with tail calls");
+			frame->slots |= unwind->frames[callee].slots;
+		}
+
+		depth = round_up(info[subprog].stack_depth, 8);
+		if (frame->boundary && frame->slots)
+			frame->area = depth += 8 * unwind->nr_slots;
+		if (!frame->boundary && frame->slots)
+			frame->base = depth += 8;
+		if (frame->slots)
+			frame->scratch = depth += 16;
+		if (callbacks)
+			frame->pending = depth += sizeof(struct bpf_unwind_pending);
+		/* Frames below a tail call pile up, see check_max_stack_depth_subprog(). */
+		if (depth > 256 && frame->slots && info[subprog].tail_call_reachable)
+			return refuse_call(env, subprog, info[subprog].start,
+					   "in need of too much stack for a function with tail calls");
+		if (depth > round_up(info[subprog].stack_depth, 8))
+			info[subprog].stack_depth = depth;
+	}
+	return 0;
+}
+
+static int insert(struct bpf_verifier_env *env, struct emit *e, u32 pos, u32 prologue, u32 before)
+{
+	struct bpf_insn_aux_data aux, *data;
+	struct bpf_prog *prog;
+	struct bpf_insn *insn = &e->insns[before];
+
+	if (bpf_pseudo_call(insn) || bpf_pseudo_func(insn)) {
+		/* It may be neither the first nor the last of what replaces it. */
+		if (insn->imm < 0)
+			insn->imm -= before;
+		else
+			insn->imm += e->cnt - before - 1;
+	}
+	prog = bpf_patch_insn_data(env, pos, e->insns, e->cnt);
+	if (!prog)
+		return -ENOMEM;
+	env->prog = prog;
+
+	/* What is known of the instruction goes with it, not with the last one. */
+	data = env->insn_aux_data + pos;
+	if (before != e->cnt - 1) {
+		aux = data[e->cnt - 1];
+		aux.indirect_target = data[before].indirect_target;
+		data[e->cnt - 1] = data[before];
+		data[e->cnt - 1].indirect_target = 0;
+		data[before] = aux;
+	}
+	/* A jump to the first instruction must not run the prologue again. */
+	if (prologue && bpf_adjust_jmp_off(prog, pos, prologue))
+		return -ERANGE;
+	return 0;
+}
+
+/* Inserts what fills and clears slots. Nothing has been inserted into the program before. */
+int bpf_unwind_instrument(struct bpf_verifier_env *env)
+{
+	struct bpf_unwind_env *unwind = env->unwind;
+	struct bpf_subprog_info *info = env->subprog_info;
+	u32 i, len, delta = 0, subprog = 0, prologue, slot;
+	struct unwind_frame *frame;
+	struct emit e = {};
+	int before, err;
+
+	if (!unwind)
+		return 0;
+	unwind->table = kvzalloc_flex(*unwind->table, slots, BPF_UNWIND_MAX_SLOTS,
+				      GFP_KERNEL_ACCOUNT);
+	if (!unwind->table)
+		return -ENOMEM;
+	unwind->table->ops = unwind->ops;
+	unwind->ops = NULL;
+	if (unwind->out_of_memory)
+		return -ENOMEM;
+	err = allocate_slots(env);
+	err = err ?: layout_frames(env);
+	if (err)
+		return err;
+	unwind->table->nr_slots = unwind->nr_slots;
+
+	e.insns = kvmalloc_objs(*e.insns, 4 * INSNS_PER_SLOT * BPF_UNWIND_MAX_SLOTS + INSNS_FIXED);
+	if (!e.insns)
+		return -ENOMEM;
+	len = env->prog->len;
+	for (i = 0; i < len && !err; i++) {
+		if (i + delta == info[subprog + 1].start)
+			subprog++;
+		frame = &unwind->frames[subprog];
+		e.frame = frame;
+		e.cnt = 0;
+		if (i + delta == info[subprog].start) {
+			for (slot = 0; frame->boundary && slot < unwind->nr_slots; slot++) {
+				if (frame->slots & BIT_ULL(slot))
+					put(&e, BPF_ST_MEM(BPF_DW, BPF_REG_10,
+							   slot_off(&e, slot), 0));
+			}
+			if (takes_base(unwind, subprog))
+				put(&e, BPF_STX_MEM(BPF_DW, BPF_REG_10, BPF_REG_0, -frame->base));
+		}
+		prologue = e.cnt;
+		if (prologue && env->insn_aux_data[i + delta].indirect_target) {
+			err = refuse_call(env, subprog, i, "jumped to by gotox");
+			break;
+		}
+		before = emit_insn(env, &e, i, i + delta);
+		if (e.cnt == 1)
+			continue;
+		err = insert(env, &e, i + delta, prologue, before);
+		delta += e.cnt - 1;
+	}
+	kvfree(e.insns);
+	return err;
+}
+
+bool bpf_unwind_is_boundary(struct bpf_verifier_env *env, u32 subprog)
+{
+	struct bpf_subprog_info *info = &env->subprog_info[subprog];
+
+	return env->unwind && info->is_cb && !info->is_exception_cb && info->might_throw;
+}
+
+static int compare_funcs(const void *a, const void *b)
+{
+	const struct bpf_unwind_func *f = a, *g = b;
+
+	return f->start < g->start ? -1 : f->start > g->start;
+}
+
+/* The functions are where they will run: completes the table and gives it to the program. */
+int bpf_unwind_publish(struct bpf_verifier_env *env, struct bpf_prog **func)
+{
+	struct bpf_subprog_info *info = env->subprog_info;
+	struct bpf_unwind_env *unwind = env->unwind;
+	struct bpf_unwind_table *table;
+	u32 i;
+
+	if (!unwind)
+		return 0;
+	table = unwind->table;
+	table->funcs = kvzalloc_objs(*table->funcs, env->subprog_cnt, GFP_KERNEL_ACCOUNT);
+	if (!table->funcs)
+		return -ENOMEM;
+	table->nr_funcs = env->subprog_cnt;
+	for (i = 0; i < env->subprog_cnt; i++) {
+		struct bpf_unwind_func *f = &table->funcs[i];
+		/* The default exception callback came after the layout and has no frame. */
+		static const struct unwind_frame none;
+		const struct unwind_frame *frame = info[i].unwind_frame ?
+			&unwind->frames[info[i].unwind_frame - 1] : &none;
+
+		f->start = (unsigned long)func[i]->bpf_func;
+		f->end = f->start + func[i]->jited_len;
+		f->subprog = i;
+		f->saved = func[i]->aux->unwind_saved;
+		f->private_stack = func[i]->aux->unwind_private_stack;
+		f->area = frame->area;
+		f->pending = frame->pending;
+		f->slots = frame->boundary ? frame->slots : 0;
+		f->stop = frame->stops;
+		f->boundary = !i ? BPF_UNWIND_MAIN :
+			      !info[i].is_cb || info[i].is_exception_cb ? BPF_UNWIND_NO_BOUNDARY :
+			      info[i].is_async_cb ? BPF_UNWIND_ASYNC : BPF_UNWIND_CALLBACK;
+	}
+	sort(table->funcs, table->nr_funcs, sizeof(*table->funcs), compare_funcs, NULL);
+	env->prog->aux->unwind = table;
+	unwind->table = NULL;
+	return 0;
+}
