@@ -6,7 +6,6 @@
 
 char LICENSE[] SEC("license") = "GPL";
 
-void bpf_throw(__u64 cookie) __ksym;
 int bpf_iter_num_new(struct bpf_iter_num *it, int start, int end) __ksym;
 int *bpf_iter_num_next(struct bpf_iter_num *it) __ksym;
 void bpf_iter_num_destroy(struct bpf_iter_num *it) __ksym;
@@ -16,55 +15,6 @@ int empty(struct xdp_md *ctx)
 {
 	return XDP_PASS;
 }
-
-ROW("throw in the main program", 100000)
-int throw_main(struct xdp_md *ctx)
-{
-	bpf_throw(0);
-	return XDP_PASS;
-}
-
-/* Four subprograms that cannot be inlined, the last of which throws, or might. */
-#define FOUR_DEEP(name, condition)						\
-	static __noinline int name##_4(int length)				\
-	{									\
-		if (condition)							\
-			bpf_throw(0);						\
-		return length;							\
-	}									\
-	static __noinline int name##_3(int length)				\
-	{									\
-		int ret = name##_4(length);					\
-										\
-		barrier_var(ret);						\
-		return ret + 1;							\
-	}									\
-	static __noinline int name##_2(int length)				\
-	{									\
-		int ret = name##_3(length);					\
-										\
-		barrier_var(ret);						\
-		return ret + 1;							\
-	}									\
-	static __noinline int name##_1(int length)				\
-	{									\
-		int ret = name##_2(length);					\
-										\
-		barrier_var(ret);						\
-		return ret + 1;							\
-	}									\
-	int name(struct xdp_md *ctx)						\
-	{									\
-		return name##_1(ctx->data_end - ctx->data) ? XDP_PASS : XDP_DROP; \
-	}
-
-ROW("throw four deep", 30000)
-int throw_deep(struct xdp_md *ctx);
-FOUR_DEEP(throw_deep, length >= 0)
-
-ROW("four deep, throw possible, not taken", 1000000)
-int maybe_deep(struct xdp_md *ctx);
-FOUR_DEEP(maybe_deep, length < 0)
 
 ROW("bpf_iter_num, 1,000 rounds", 10000)
 int iter_num(struct xdp_md *ctx)
