@@ -13,6 +13,8 @@
  * __msg(pattern)	with __failure, text of the loader's and verifier's log;
  *			several are looked for in order
  * __without_cap(cap)	loaded without this capability, by name
+ * __without_module(name)	loaded while this module is not there
+ * __with(program)	loaded along with this one, in the same object
  *
  * Running
  * __event(name)	what makes the program run, see events.rs:
@@ -26,6 +28,11 @@
  *			  test_run BPF_PROG_TEST_RUN, with a packet where one is due
  *			  none     the program is only loaded
  * __retval(n)		what record() was given, or a test run returned
+ * __released(labels)	the objects of module bpf_unwind_test that a run lets
+ *			go of; with it, the program runs twice
+ * __in_order		they are let go of in this order
+ * __calls(n, functions)	a run calls these functions of the kernel so often, all of
+ *			"one|another" together; with it, the program runs twice
  *
  * Around it
  * __console(pattern)	a console line; several are looked for in order
@@ -63,8 +70,13 @@
 #define __failure(errno)	__expect("failure=" #errno)
 #define __msg(pattern)		__expect("msg=" pattern)
 #define __without_cap(cap)	__expect("without_cap=" #cap)
+#define __without_module(name)	__expect("without_module=" #name)
+#define __with(program)		__expect("with=" #program)
 #define __event(name)		__expect("event=" #name)
 #define __retval(n)		__expect("retval=" __expect_number(n))
+#define __released(labels)	__expect("released=" labels)
+#define __in_order		__expect("in_order")
+#define __calls(n, functions)	__expect("calls=" #n "," functions)
 #define __console(pattern)	__expect("console=" pattern)
 #define __not_console(pattern)	__expect("not_console=" pattern)
 #define __attributed(kfunc, context, why)					\

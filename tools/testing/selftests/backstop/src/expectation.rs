@@ -19,8 +19,15 @@ pub struct Expectation {
     /// Looked for in order in the log of loader and verifier.
     pub messages: Vec<Pattern>,
     pub without_cap: Option<CapabilitySet>,
+    pub without_module: Option<String>,
+    /// Programs of the object that are loaded, too.
+    pub with: Vec<String>,
     pub event: Event,
     pub retval: Option<i32>,
+    /// The labels of the objects that one run lets go of.
+    pub released: Option<String>,
+    pub in_order: bool,
+    pub calls: Vec<Calls>,
     pub attributed: Option<Attribution>,
     /// Looked for in order on the console, after the attribution.
     pub console: Vec<Pattern>,
@@ -100,6 +107,13 @@ pub enum StopCommands {
     Hanging,
 }
 
+/// How often one run calls functions of the kernel, all of them together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Calls {
+    pub count: u64,
+    pub functions: Vec<String>,
+}
+
 /// The console line with which a destructive kfunc names its caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attribution {
@@ -156,6 +170,11 @@ impl Expectation {
         }
     }
 
+    /// Whether what the program holds is compared with what it lets go of.
+    pub fn is_conserving(&self) -> bool {
+        self.released.is_some() || !self.calls.is_empty()
+    }
+
     fn apply(&mut self, tag: &str) -> Result<(), TagError> {
         let bad = |reason: &str| TagError::new(tag, reason);
         let pattern = |text: &str| Pattern::parse(text).map_err(|error| bad(&error.to_string()));
@@ -172,6 +191,8 @@ impl Expectation {
                 let cap = CapabilitySet::from_name(value).filter(|cap| !cap.is_empty());
                 self.without_cap = Some(cap.ok_or_else(|| bad("no known capability"))?);
             }
+            "without_module" => self.without_module = Some(value.to_owned()),
+            "with" => self.with.push(value.to_owned()),
             "event" => {
                 self.event = match value {
                     "syscall" => Event::Syscall,
@@ -185,6 +206,15 @@ impl Expectation {
                 }
             }
             "retval" => self.retval = Some(value.parse().map_err(|_| bad("no number"))?),
+            "released" => self.released = Some(value.to_owned()),
+            "in_order" => self.in_order = true,
+            "calls" => {
+                let (count, functions) = value.split_once(',').ok_or_else(|| bad("no comma"))?;
+                self.calls.push(Calls {
+                    count: count.parse().map_err(|_| bad("no number"))?,
+                    functions: functions.split('|').map(str::to_owned).collect(),
+                });
+            }
             "attributed" => {
                 let mut parts = value.splitn(3, ',').map(str::to_owned);
                 let mut part = || parts.next().ok_or_else(|| bad("fewer than three parts"));
@@ -392,6 +422,11 @@ mod tests {
             "comment:backstop:15:module_params=a=1",
             "comment:backstop:16:quiet",
             "comment:backstop:14:not_console=d",
+            "comment:backstop:17:without_module=bpf_unwind",
+            "comment:backstop:18:with=other",
+            "comment:backstop:19:released=ab",
+            "comment:backstop:20:in_order",
+            "comment:backstop:21:calls=2,one|another",
         ])
         .unwrap()
         .unwrap();
@@ -412,6 +447,18 @@ mod tests {
         assert_eq!(expectation.stop_commands, Some(StopCommands::Missing));
         assert_eq!(expectation.module_params.as_deref(), Some("a=1"));
         assert!(expectation.quiet);
+        assert_eq!(expectation.without_module.as_deref(), Some("bpf_unwind"));
+        assert_eq!(expectation.with, ["other"]);
+        assert_eq!(expectation.released.as_deref(), Some("ab"));
+        assert!(expectation.in_order);
+        let functions = ["one", "another"].map(str::to_owned).to_vec();
+        assert_eq!(
+            expectation.calls,
+            [Calls {
+                count: 2,
+                functions
+            }]
+        );
         assert_eq!(expectation.console.len(), 1);
         assert_eq!(expectation.not_console.len(), 1);
     }
@@ -427,6 +474,8 @@ mod tests {
             "comment:backstop:0:failure=EWRONG",
             "comment:backstop:0:without_cap=FLY",
             "comment:backstop:0:retval=x",
+            "comment:backstop:0:calls=f",
+            "comment:backstop:0:calls=x,f",
             "comment:backstop:0:attributed=bpf_panic,task",
             "comment:backstop:0:console={{(}}",
             "comment:backstop:0:msg=of a success",

@@ -7,6 +7,8 @@ use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::geteuid;
@@ -158,6 +160,25 @@ pub fn load_module(name: &str, params: &str) -> Result<()> {
 pub fn unload_module(name: &str) -> rustix::io::Result<()> {
     let name = CString::new(name).map_err(|_| rustix::io::Errno::INVAL)?;
     delete_module(&name, libc::O_NONBLOCK)
+}
+
+/// Unloads the module as soon as nothing uses it; a program is freed some time after its last
+/// descriptor, and nothing tells when.
+pub fn unload_unused(name: &str, deadline: Instant) -> Result<()> {
+    let file = format!("/sys/module/{name}/refcnt");
+    loop {
+        let users = fs::read_to_string(&file).context(file.clone())?;
+        if users.trim() == "0" {
+            break;
+        }
+        ensure!(
+            Instant::now() < deadline,
+            "{name} still has {} users",
+            users.trim()
+        );
+        sleep(Duration::from_millis(1));
+    }
+    unload_module(name).with_context(|| format!("unloading {name}, which is unused"))
 }
 
 const STOP_COMMANDS: [&str; 3] = ["halt", "poweroff", "reboot"];

@@ -13,7 +13,9 @@ use std::os::fd::AsFd;
 use crate::arm::Armed;
 use crate::catalogue::{Body, Object, Test};
 use crate::console::{Console, Quiet};
+use crate::counter::Counter;
 use crate::expectation::{Attribution, End, Event, Load, missing_in_order};
+use crate::ledger::Ledger;
 use crate::trigger::{Attached, Trigger};
 use crate::{loader, machine};
 
@@ -46,7 +48,16 @@ fn perform_program(test: &Test, object: &Object, name: &str, armed: &Armed) -> R
     if let Some(cap) = expectation.without_cap {
         drop_capability(cap)?;
     }
-    let loaded = match (loader::load(object, &[name])?, expectation.load) {
+    let _absent = expectation
+        .without_module
+        .as_deref()
+        .map(Absent::new)
+        .transpose()?;
+    let ledger = expectation.released.as_ref();
+    let ledger = ledger.map(|_| Ledger::open()).transpose()?;
+    let mut programs = vec![name];
+    programs.extend(expectation.with.iter().map(String::as_str));
+    let loaded = match (loader::load(object, &programs)?, expectation.load) {
         (Ok(_), Load::Refused(errno)) => bail!("it loads, where {errno} was expected"),
         (Err(refusal), Load::Refused(errno)) => {
             ensure!(refusal.errno == errno, "{errno} was expected\n{refusal}");
@@ -55,31 +66,66 @@ fn perform_program(test: &Test, object: &Object, name: &str, armed: &Armed) -> R
         (Err(refusal), Load::Accepted) => return Err(refusal.into()),
         (Ok(loaded), Load::Accepted) => loaded,
     };
-    if expectation.event == Event::None {
-        return Ok(());
+    // What a program that was unwound holds on to, it meets when it runs again. The host sends one NMI.
+    let runs = match expectation.event {
+        Event::Nmi => 1,
+        _ if expectation.is_conserving() => 2,
+        _ => 1,
+    };
+    let counters = expectation
+        .calls
+        .iter()
+        .map(Counter::new)
+        .collect::<Result<Vec<_>>>()?;
+    match expectation.event {
+        Event::None => (),
+        Event::TestRun => {
+            let program = program(&loaded, name)?;
+            for _ in 0..runs {
+                check_retval(test, test_run(&program)?)?;
+            }
+        }
+        _ => perform_event(test, &loaded, name, armed, runs)?,
     }
+    for counter in counters {
+        counter.check(runs)?;
+    }
+    drop(loaded);
+    if let Some(ledger) = ledger {
+        ledger.settle(expectation, runs, Instant::now() + DEADLINE)?;
+    }
+    Ok(())
+}
 
-    let program = program(&loaded, name)?;
-    if expectation.event == Event::TestRun {
-        return check_retval(test, test_run(&program)?);
-    }
-    let trigger = Trigger::of(&loaded)?;
+/// Attaches the program and lets its event happen, each run anew.
+fn perform_event(
+    test: &Test,
+    loaded: &LoadedObject,
+    name: &str,
+    armed: &Armed,
+    runs: usize,
+) -> Result<()> {
+    let expectation = &test.expectation;
+    let program = program(loaded, name)?;
+    let trigger = Trigger::of(loaded)?;
     let mut console = Console::from_now()?;
     let attached = Attached::new(&program)?;
     let deadline = Instant::now() + DEADLINE;
-    if expectation.event == Event::Nmi {
-        // The host sends it upon the word; the console tells that it came.
-        trigger.cock(expectation.event)?;
-        armed.announce()?;
-        console.expect(test, deadline)?;
-    } else {
-        armed.announce()?;
-        trigger.cock(expectation.event)?;
-    }
-    let retval = trigger.wait(&attached, expectation.event, deadline)?;
-    check_retval(test, retval)?;
-    if expectation.end != End::Return {
-        await_end(deadline, &format!("the call returned {retval} and"))?;
+    for _ in 0..runs {
+        if expectation.event == Event::Nmi {
+            // The host sends it upon the word; the console tells that it came.
+            trigger.cock(expectation.event)?;
+            armed.announce()?;
+            console.expect(test, deadline)?;
+        } else {
+            armed.announce()?;
+            trigger.cock(expectation.event)?;
+        }
+        let retval = trigger.wait(&attached, expectation.event, deadline)?;
+        check_retval(test, retval)?;
+        if expectation.end != End::Return {
+            await_end(deadline, &format!("the call returned {retval} and"))?;
+        }
     }
     console.expect(test, deadline)?;
     if let Some(attribution) = &expectation.attributed {
@@ -114,10 +160,17 @@ fn drop_capability(cap: CapabilitySet) -> Result<()> {
 /// What the program returns to BPF_PROG_TEST_RUN.
 fn test_run(program: &ProgramMut<'_>) -> Result<i32> {
     let input = ProgramInput {
-        data_in: (program.prog_type() == ProgramType::Xdp).then_some(&PACKET),
+        data_in: takes_packet(program.prog_type()).then_some(&PACKET),
         ..ProgramInput::default()
     };
     Ok(program.test_run(input).context("test run")?.return_value as i32)
+}
+
+fn takes_packet(kind: ProgramType) -> bool {
+    matches!(
+        kind,
+        ProgramType::Xdp | ProgramType::SchedCls | ProgramType::CgroupSkb
+    )
 }
 
 fn check_retval(test: &Test, retval: i32) -> Result<()> {
@@ -134,6 +187,26 @@ fn check_messages(test: &Test, log: &str) -> Result<()> {
             log.trim_end()
         ),
         None => Ok(()),
+    }
+}
+
+/// A module that is not there for the time being.
+struct Absent<'a> {
+    module: &'a str,
+}
+
+impl<'a> Absent<'a> {
+    fn new(module: &'a str) -> Result<Self> {
+        machine::unload_unused(module, Instant::now() + DEADLINE)?;
+        Ok(Self { module })
+    }
+}
+
+impl Drop for Absent<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = machine::load_module(self.module, "") {
+            println!("{} is not back: {error:#}", self.module);
+        }
     }
 }
 

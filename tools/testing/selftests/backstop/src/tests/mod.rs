@@ -4,6 +4,7 @@
 mod concurrency;
 mod module;
 mod namespace;
+mod unwind;
 
 use anyhow::Result;
 
@@ -14,10 +15,15 @@ use crate::expectation::Expectation;
 const MODULE: &str = "bpf_destructive";
 
 pub fn all() -> Vec<Test> {
-    [concurrency::tests(), module::tests(), namespace::tests()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        concurrency::tests(),
+        module::tests(),
+        namespace::tests(),
+        unwind::tests(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// A test of the module that returns and expects nothing of the console.

@@ -1,18 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The module comes and goes: a program pins it, and nothing else does.
 
-use std::fs;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use rustix::io::Errno;
 
 use super::{MODULE, test};
 use crate::arm::Armed;
 use crate::catalogue::{Test, object};
 use crate::loader;
-use crate::machine::{load_module, module_is_loaded, unload_module};
+use crate::machine::{load_module, module_is_loaded, unload_module, unload_unused};
 use crate::perform::DEADLINE;
 
 pub fn tests() -> Vec<Test> {
@@ -79,22 +77,6 @@ fn again(_: &Armed) -> Result<()> {
     Ok(())
 }
 
-/// Unloads the module as soon as nothing uses it; a program is freed some time after its last
-/// descriptor, and nothing tells when.
 fn unload() -> Result<()> {
-    let file = format!("/sys/module/{MODULE}/refcnt");
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        let users = fs::read_to_string(&file).context(file.clone())?;
-        if users.trim() == "0" {
-            break;
-        }
-        ensure!(
-            Instant::now() < deadline,
-            "{MODULE} still has {} users",
-            users.trim()
-        );
-        sleep(Duration::from_millis(1));
-    }
-    unload_module(MODULE).context("unloading an unused module")
+    unload_unused(MODULE, Instant::now() + DEADLINE)
 }

@@ -1,0 +1,611 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What a throw lets go of, where that takes more than to run one program: sockets, rings and control
+//! groups of user space, devices, trampolines and other programs on the same stack, two CPUs.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::{Arc, Barrier};
+use std::thread::{self, sleep};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use libbpf_rs::{
+    Link, MapCore, MapFlags, MapHandle, Object as LoadedObject, Program, ProgramInput,
+    RingBufferBuilder, UserRingBuffer,
+};
+use rustix::io::Errno;
+use rustix::process::getpid;
+use rustix::thread::{CpuSet, sched_setaffinity};
+
+use crate::arm::Armed;
+use crate::catalogue::{Body, Test, object};
+use crate::expectation::{Event, Expectation};
+use crate::ledger::Ledger;
+use crate::loader;
+use crate::machine::{load_module, unload_module, unload_unused};
+use crate::perform::{DEADLINE, PACKET, program};
+use crate::trigger::Trigger;
+
+const MODULE: &str = "bpf_unwind";
+/// COOKIE of progs/unwind.h
+const COOKIE: i32 = 42;
+/// What is left behind shows itself when it is met again.
+const RUNS: usize = 3;
+/// The index of the loopback device.
+const LOOPBACK: i32 = 1;
+
+pub fn tests() -> Vec<Test> {
+    vec![
+        test(
+            "cgroup_goes",
+            "a control group that a program held when it threw can go away",
+            cgroup_goes,
+        ),
+        test(
+            "sockets",
+            "references to a socket, by every lookup, are released",
+            sockets,
+        ),
+        test(
+            "ring_delivers",
+            "a ring buffer delivers what comes after a record that was thrown away",
+            ring_delivers,
+        ),
+        test(
+            "user_ring_drains",
+            "a throw from the drain of a ring buffer of user space leaves the rest in it",
+            user_ring_drains,
+        ),
+        test(
+            "on_xdp",
+            "a throw from XDP, on a device, passes the packet",
+            on_xdp,
+        ),
+        test(
+            "on_tc",
+            "a throw from traffic control, on a device, passes the packet",
+            on_tc,
+        ),
+        test(
+            "on_cgroup_skb",
+            "a throw from a control group's program lets the packet out",
+            on_cgroup_skb,
+        ),
+        test(
+            "denies",
+            "what an exception callback returns in a security hook is the system call's result",
+            denies,
+        ),
+        test(
+            "below",
+            "throws on a function's entry and exit change no register, nor the program above",
+            below,
+        ),
+        test(
+            "trampoline",
+            "a throw through a function with programs on its entry and exit runs both",
+            trampoline,
+        ),
+        test(
+            "trampoline_iter",
+            "an iterator on the stack of such a function is destroyed before the stack is used again",
+            trampoline_iter,
+        ),
+        test(
+            "freplace",
+            "a throw from a program that replaces a function ends that program only",
+            freplace,
+        ),
+        test(
+            "both_cpus",
+            "programs that throw on both CPUs at once do not meet",
+            both_cpus,
+        ),
+        test(
+            "module_busy",
+            "the module cannot go while a program depends on it, and can afterwards",
+            module_busy,
+        ),
+    ]
+}
+
+fn test(name: &str, description: &str, run: fn(&Armed) -> Result<()>) -> Test {
+    Test {
+        name: format!("unwind/{name}"),
+        expectation: Expectation {
+            description: description.into(),
+            ..Expectation::default()
+        },
+        body: Body::Code {
+            modules: &[MODULE, "bpf_unwind_test"],
+            run,
+        },
+    }
+}
+
+/// What runs are to let go of, in any order.
+fn releases(labels: &str) -> Expectation {
+    Expectation {
+        released: Some(labels.into()),
+        ..Expectation::default()
+    }
+}
+
+fn load(name: &str, programs: &[&str]) -> Result<LoadedObject> {
+    Ok(loader::load(object("unwind", name)?, programs)??)
+}
+
+fn map(object: &LoadedObject, name: &str) -> Result<MapHandle> {
+    let map = object
+        .maps()
+        .find(|map| map.name() == name)
+        .with_context(|| format!("no map {name}"))?;
+    Ok(MapHandle::try_from(&map)?)
+}
+
+/// The variables of a section, which are the only value of a map.
+fn set(object: &LoadedObject, section: &str, bytes: &[u8]) -> Result<()> {
+    let map = map(object, section)?;
+    let mut value = vec![0; map.value_size() as usize];
+    value
+        .get_mut(..bytes.len())
+        .context("more than the section has")?
+        .copy_from_slice(bytes);
+    Ok(map.update(&0u32.to_ne_bytes(), &value, MapFlags::ANY)?)
+}
+
+fn run(object: &LoadedObject, name: &str) -> Result<i32> {
+    run_with(object, name, None)
+}
+
+/// Runs a program of the network.
+fn run_packet(object: &LoadedObject, name: &str) -> Result<i32> {
+    run_with(object, name, Some(&PACKET))
+}
+
+fn run_with(object: &LoadedObject, name: &str, packet: Option<&[u8]>) -> Result<i32> {
+    let input = ProgramInput {
+        data_in: packet,
+        ..ProgramInput::default()
+    };
+    let output = program(object, name)?
+        .test_run(input)
+        .with_context(|| format!("running {name}"))?;
+    Ok(output.return_value as i32)
+}
+
+fn ensure_caught(name: &str, retval: i32) -> Result<()> {
+    ensure!(retval == COOKIE, "{name} returned {retval}, not {COOKIE}");
+    Ok(())
+}
+
+/// Waits for something that nothing tells of.
+fn wait_until(what: &str, mut is_so: impl FnMut() -> Result<bool>) -> Result<()> {
+    let deadline = Instant::now() + DEADLINE;
+    while !is_so()? {
+        ensure!(Instant::now() < deadline, "{what}");
+        sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
+const CGROUPS: &str = "/sys/fs/cgroup";
+
+fn dying_cgroups() -> Result<u64> {
+    let stat = fs::read_to_string(Path::new(CGROUPS).join("cgroup.stat"))?;
+    let line = stat
+        .lines()
+        .find_map(|line| line.strip_prefix("nr_dying_descendants "));
+    Ok(line.context("no nr_dying_descendants")?.parse()?)
+}
+
+/// A control group that is gone with this.
+struct Cgroup {
+    path: std::path::PathBuf,
+}
+
+impl Cgroup {
+    fn new(name: &str) -> Result<Self> {
+        let path = Path::new(CGROUPS).join(name);
+        fs::create_dir(&path).with_context(|| format!("making {}", path.display()))?;
+        Ok(Self { path })
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir(&self.path) {
+            println!("{} is still there: {error}", self.path.display());
+        }
+    }
+}
+
+fn cgroup_goes(_: &Armed) -> Result<()> {
+    let loaded = load("reference", &["cgroup_held"])?;
+    let dying = dying_cgroups()?;
+    let cgroup = Cgroup::new("held-at-a-throw")?;
+    let id = fs::metadata(&cgroup.path)?.ino();
+    set(&loaded, ".data.cgroup", &id.to_ne_bytes())?;
+    for _ in 0..RUNS {
+        ensure_caught("cgroup_held", run(&loaded, "cgroup_held")?)?;
+    }
+    drop(cgroup);
+    wait_until("the control group was removed and is still there", || {
+        Ok(dying_cgroups()? <= dying)
+    })
+}
+
+fn sockets(_: &Armed) -> Result<()> {
+    const LOOKUPS: [&str; 6] = [
+        "sk_lookup_tcp",
+        "sk_lookup_tcp_null",
+        "skc_lookup_tcp",
+        "sk_lookup_xdp",
+        "sk_cast",
+        "sk_map",
+    ];
+    let mut programs = vec!["sk_users"];
+    programs.extend(LOOKUPS);
+    let loaded = load("reference", &programs)?;
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let client = TcpStream::connect(listener.local_addr()?)?;
+    let (server, _) = listener.accept()?;
+    let fd = server.as_raw_fd() as u64;
+    map(&loaded, "sockets")?.update(&0u32.to_ne_bytes(), &fd.to_ne_bytes(), MapFlags::ANY)?;
+    set(
+        &loaded,
+        ".data.tuple",
+        &tuple(client.local_addr()?, server.local_addr()?)?,
+    )?;
+
+    let users = run_packet(&loaded, "sk_users")?;
+    ensure!(users > 1, "the socket is not found: {users} users");
+    for name in LOOKUPS {
+        for _ in 0..RUNS {
+            ensure_caught(name, run_packet(&loaded, name)?)?;
+        }
+        let now = run_packet(&loaded, "sk_users")?;
+        ensure!(
+            now == users,
+            "{name} left {now} references to the socket, not {users}"
+        );
+    }
+    Ok(())
+}
+
+/// The part of struct bpf_sock_tuple for IPv4: a packet from there to here.
+fn tuple(from: SocketAddr, to: SocketAddr) -> Result<Vec<u8>> {
+    let (SocketAddr::V4(from), SocketAddr::V4(to)) = (from, to) else {
+        bail!("not IPv4")
+    };
+    let mut bytes = Vec::new();
+    bytes.extend(from.ip().octets());
+    bytes.extend(to.ip().octets());
+    bytes.extend(from.port().to_be_bytes());
+    bytes.extend(to.port().to_be_bytes());
+    Ok(bytes)
+}
+
+fn ring_delivers(_: &Armed) -> Result<()> {
+    let loaded = load("dynptr", &["thrown_away", "delivered"])?;
+    let ring = map(&loaded, "ring")?;
+    let mut seen = Vec::new();
+    {
+        let mut builder = RingBufferBuilder::new();
+        builder.add(&ring, |record| {
+            seen.push(record.first().copied().unwrap_or(0));
+            0
+        })?;
+        let reader = builder.build()?;
+        for _ in 0..RUNS {
+            ensure_caught("thrown_away", run(&loaded, "thrown_away")?)?;
+            ensure!(run(&loaded, "delivered")? == 0, "the ring is full");
+        }
+        reader.consume()?;
+    }
+    ensure!(seen == [2; RUNS], "the ring delivered {seen:?}");
+    Ok(())
+}
+
+fn user_ring_drains(_: &Armed) -> Result<()> {
+    let ledger = Ledger::open()?;
+    let loaded = load("callback", &["drain_throws", "drain"])?;
+    let ring = UserRingBuffer::new(&map(&loaded, "user_ring")?)?;
+    for _ in 0..2 * RUNS {
+        let sample = ring.reserve(8)?;
+        ring.submit(sample)?;
+    }
+    for _ in 0..RUNS {
+        ensure_caught("drain_throws", run(&loaded, "drain_throws")?)?;
+    }
+    ledger.settle(&releases("am"), RUNS, Instant::now() + DEADLINE)?;
+    let left = run(&loaded, "drain")?;
+    ensure!(left == RUNS as i32, "{left} samples are left, not {RUNS}");
+    Ok(())
+}
+
+/// Lets packets come by, until the program that is attached has thrown.
+fn packets(loaded: &LoadedObject) -> Result<()> {
+    let trigger = Trigger::of(loaded)?;
+    let receiver = UdpSocket::bind("127.0.0.1:0")?;
+    receiver.set_read_timeout(Some(DEADLINE))?;
+    let sender = UdpSocket::bind("127.0.0.1:0")?;
+    for _ in 0..RUNS {
+        trigger.cock(Event::Syscall)?;
+        sender.send_to(b"packet", receiver.local_addr()?)?;
+        // It was passed.
+        receiver.recv(&mut [0; 16]).context("no packet came")?;
+        let state = trigger.state()?;
+        ensure!(
+            state.cocked == 0,
+            "the program did not run for the packet, or did not take it"
+        );
+        ensure!(state.fired != 0, "the program did not throw");
+        ensure_caught("the program", state.retval)?;
+    }
+    Ok(())
+}
+
+fn on_device(name: &str, attach: impl Fn(&LoadedObject) -> Result<Link>) -> Result<()> {
+    let ledger = Ledger::open()?;
+    let loaded = load("attach", &[name])?;
+    let attached = attach(&loaded)?;
+    packets(&loaded)?;
+    drop(attached);
+    ledger.settle(&releases("abi"), RUNS, Instant::now() + DEADLINE)
+}
+
+fn on_xdp(_: &Armed) -> Result<()> {
+    on_device("on_xdp", |loaded| {
+        Ok(program(loaded, "on_xdp")?.attach_xdp(LOOPBACK)?)
+    })
+}
+
+fn on_tc(_: &Armed) -> Result<()> {
+    on_device("on_tc", |loaded| {
+        let program = program(loaded, "on_tc")?;
+        // libbpf-rs lacks it.
+        // SAFETY: the program is loaded, and no options are allowed.
+        let link = unsafe {
+            libbpf_rs::libbpf_sys::bpf_program__attach_tcx(
+                libbpf_rs::AsRawLibbpf::as_libbpf_object(&program).as_ptr(),
+                LOOPBACK,
+                std::ptr::null(),
+            )
+        };
+        let link = std::ptr::NonNull::new(link).context("attaching by tcx")?;
+        // SAFETY: libbpf made the link just now, and gave it to us.
+        Ok(unsafe { Link::from_ptr(link) })
+    })
+}
+
+fn on_cgroup_skb(_: &Armed) -> Result<()> {
+    let root = File::open(CGROUPS)?;
+    on_device("on_cgroup_skb", |loaded| {
+        Ok(program(loaded, "on_cgroup_skb")?.attach_cgroup(root.as_raw_fd())?)
+    })
+}
+
+fn denies(_: &Armed) -> Result<()> {
+    let ledger = Ledger::open()?;
+    let loaded = load("attach", &["deny"])?;
+    let trigger = Trigger::of(&loaded)?;
+    let attached = program(&loaded, "deny")?.attach()?;
+    for _ in 0..RUNS {
+        trigger.cock(Event::Syscall)?;
+        match rustix::process::getpgid(Some(getpid())) {
+            Err(Errno::PERM) => (),
+            other => bail!("getpgid() gave {other:?}, not EPERM"),
+        }
+        ensure_caught("deny", trigger.state()?.retval)?;
+        rustix::process::getpgid(Some(getpid())).context("a second getpgid()")?;
+    }
+    drop(attached);
+    ledger.settle(&releases("abi"), RUNS, Instant::now() + DEADLINE)
+}
+
+/// struct runs of progs/unwind/stack.bpf.c
+#[derive(Debug)]
+struct Counts {
+    entered: u64,
+    left: u64,
+    below: u64,
+    changed: u64,
+}
+
+impl Counts {
+    fn of(object: &LoadedObject) -> Result<Self> {
+        let value = map(object, ".data.runs")?.lookup(&0u32.to_ne_bytes(), MapFlags::ANY)?;
+        let bytes = value.context("no counts")?;
+        let mut words = bytes.chunks_exact(size_of::<u64>());
+        let mut word = || -> Result<u64> {
+            let bytes = words.next().context("too few counts")?;
+            Ok(u64::from_ne_bytes(bytes.try_into()?))
+        };
+        Ok(Self {
+            entered: word()?,
+            left: word()?,
+            below: word()?,
+            changed: word()?,
+        })
+    }
+}
+
+fn below(_: &Armed) -> Result<()> {
+    let ledger = Ledger::open()?;
+    let loaded = load("stack", &["above", "below_fentry", "below_fexit"])?;
+    let links = ["below_fentry", "below_fexit"]
+        .map(|name| program(&loaded, name).and_then(|program| Ok(program.attach()?)));
+    for _ in 0..RUNS {
+        ensure_caught("above", run(&loaded, "above")?)?;
+    }
+    let counts = Counts::of(&loaded)?;
+    ensure!(
+        counts.below == 2 * RUNS as u64,
+        "the programs below did not all run: {counts:?}"
+    );
+    ensure!(
+        counts.changed == 0,
+        "registers changed, rbx and r12 to r15 being bits: {:#x}",
+        counts.changed
+    );
+    for link in links {
+        drop(link?);
+    }
+    ledger.settle(&releases("mabiabi"), RUNS, Instant::now() + DEADLINE)
+}
+
+/// The trampolines that exist, by name.
+fn trampolines() -> Result<BTreeSet<String>> {
+    Ok(fs::read_to_string("/proc/kallsyms")?
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(2))
+        .filter(|name| name.starts_with("bpf_trampoline_"))
+        .map(str::to_owned)
+        .collect())
+}
+
+/// Programs for the entry and the exit of a function of a loaded program.
+fn trace(target: BorrowedFd<'_>, function: &str) -> Result<LoadedObject> {
+    let fd = target.as_raw_fd();
+    Ok(loader::load_with(
+        object("unwind", "stack")?,
+        &["on_entry", "on_exit"],
+        |program| Ok(program.set_attach_target(fd, Some(function.into()))?),
+    )??)
+}
+
+fn through_trampoline(name: &str, function: &str, labels: &str) -> Result<()> {
+    let ledger = Ledger::open()?;
+    let before = trampolines()?;
+    let loaded = load("stack", &[name])?;
+    let traced = trace(program(&loaded, name)?.as_fd(), function)?;
+    let mut links = Vec::new();
+    for name in ["on_entry", "on_exit"] {
+        links.push(program(&traced, name)?.attach().context(name)?);
+    }
+    let there = trampolines()?;
+    ensure!(there != before, "no trampoline was made: {there:?}");
+    for _ in 0..RUNS {
+        ensure_caught(name, run(&loaded, name)?)?;
+    }
+    let counts = Counts::of(&traced)?;
+    let runs = RUNS as u64;
+    ensure!(
+        (counts.entered, counts.left) == (runs, runs),
+        "the function was entered and left another number of times than {runs}: {counts:?}"
+    );
+    ledger.settle(&releases(labels), RUNS, Instant::now() + DEADLINE)?;
+    // An image that was entered and not left would stay.
+    drop(links);
+    wait_until(
+        "the trampoline is still there after all is detached",
+        || Ok(trampolines()?.is_subset(&before)),
+    )?;
+    ensure_caught(name, run(&loaded, name)?)?;
+    ledger.settle(&releases(labels), RUNS + 1, Instant::now() + DEADLINE)
+}
+
+fn trampoline(_: &Armed) -> Result<()> {
+    through_trampoline("trace_target", "traced", "abi")
+}
+
+fn trampoline_iter(_: &Armed) -> Result<()> {
+    through_trampoline("trace_target_iter", "traced_iter", "ai")
+}
+
+fn freplace(_: &Armed) -> Result<()> {
+    let ledger = Ledger::open()?;
+    let loaded = load("stack", &["replace_target"])?;
+    let fd = program(&loaded, "replace_target")?.as_fd().as_raw_fd();
+    let replacing = loader::load_with(object("unwind", "stack")?, &["replacement"], |program| {
+        Ok(program.set_attach_target(fd, Some("replaceable".into()))?)
+    })??;
+    let link = program(&replacing, "replacement")?.attach()?;
+    for _ in 0..RUNS {
+        ensure_caught("replace_target", run_packet(&loaded, "replace_target")?)?;
+    }
+    ledger.settle(&releases("abimn"), RUNS, Instant::now() + DEADLINE)?;
+    drop(link);
+    let retval = run_packet(&loaded, "replace_target")?;
+    // The cookie was what the function itself returns, 1, and that is wrong.
+    ensure!(
+        retval == -1001,
+        "without the replacement it returned {retval}"
+    );
+    Ok(())
+}
+
+fn both_cpus(_: &Armed) -> Result<()> {
+    const MANY: usize = 2000;
+    let ledger = Ledger::open()?;
+    let loaded = load("stack", &["concurrent"])?;
+    let fd = program(&loaded, "concurrent")?
+        .as_fd()
+        .try_clone_to_owned()?;
+    let id = Program::id_from_fd(fd.as_fd())?;
+    let go = Arc::new(Barrier::new(2));
+    let racers = [0, 1].map(|cpu| {
+        let go = Arc::clone(&go);
+        thread::spawn(move || -> Result<()> {
+            let mut cpus = CpuSet::new();
+            cpus.set(cpu);
+            sched_setaffinity(None, &cpus).context("moving to a CPU of its own")?;
+            let fd = Program::fd_from_id(id)?;
+            go.wait();
+            for _ in 0..MANY {
+                ensure_caught("concurrent", run_fd(fd.as_fd())?)?;
+            }
+            Ok(())
+        })
+    });
+    for racer in racers {
+        racer
+            .join()
+            .map_err(|_| anyhow::anyhow!("a racer panicked"))??;
+    }
+    let entries = ledger.entries()?;
+    ensure!(
+        entries.live == 0 && entries.faults == 0,
+        "not all is as before: {entries:?}"
+    );
+    // m, a, b and the iterator of each run.
+    let expected = 2 * MANY as u32 * 4;
+    ensure!(
+        entries.released == expected,
+        "{} objects were released, not {expected}",
+        entries.released
+    );
+    Ok(())
+}
+
+/// libbpf-rs runs programs of an object only, which is not for two threads.
+fn run_fd(fd: BorrowedFd<'_>) -> Result<i32> {
+    let mut options = libbpf_rs::libbpf_sys::bpf_test_run_opts {
+        sz: size_of::<libbpf_rs::libbpf_sys::bpf_test_run_opts>() as _,
+        ..Default::default()
+    };
+    // SAFETY: `options` is whole, has the size that it names, and outlives the call.
+    let error =
+        unsafe { libbpf_rs::libbpf_sys::bpf_prog_test_run_opts(fd.as_raw_fd(), &mut options) };
+    ensure!(error == 0, "test run: error {error}");
+    Ok(options.retval as i32)
+}
+
+fn module_busy(_: &Armed) -> Result<()> {
+    let loaded = load("shape", &["nowhere"])?;
+    match unload_module(MODULE) {
+        Err(Errno::WOULDBLOCK) => (),
+        Err(error) => bail!("unloading fails with {error}, not because it is busy"),
+        Ok(()) => bail!("the module went while a program was loaded that depends on it"),
+    }
+    drop(loaded);
+    unload_unused(MODULE, Instant::now() + DEADLINE)?;
+    load_module(MODULE, "")?;
+    drop(load("shape", &["nowhere"])?);
+    Ok(())
+}
