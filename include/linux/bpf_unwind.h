@@ -21,7 +21,7 @@ struct module;
 /* At most this many slots in a program: one bit each in bpf_unwind_func.slots. */
 #define BPF_UNWIND_MAX_SLOTS	64
 
-/* How the content of a slot is released, in the order of release. */
+/* How the content of a slot is released. allocate_slots() has the order. */
 enum bpf_unwind_kind {
 	BPF_UNWIND_SPIN_LOCK,	/* struct bpf_spin_lock * */
 	BPF_UNWIND_RES_LOCK,	/* struct bpf_res_spin_lock *, interrupts left as they are */
@@ -118,7 +118,8 @@ struct bpf_unwind_regs {
  * struct bpf_unwind_ops - what a module gives the verifier
  * @owner: pinned by every program that is loaded with it
  * @unwind: releases what the frames up to the boundary hold and says in @regs where
- *	to go on. Any context, NMI included. Must not fail, allocate or sleep.
+ *	to go on. Any context, NMI included. Must not fail, nor sleep before what
+ *	it releases last does.
  */
 struct bpf_unwind_ops {
 	struct module *owner;
