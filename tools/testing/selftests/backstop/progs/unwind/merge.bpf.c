@@ -55,204 +55,204 @@ struct {
 #define __imm_addr(name) "i"(&name)
 
 MERGED(number, "a register holds a number on one path and a reference on the other", "a", "",
-       "if r9 == %[way] goto first_%=;"
-       "r6 = 7;"
-       "goto throw_%=;"
-       "first_%=: r1 = 0x61;"
-       "call %[object];"
-       "r6 = r0;")
+	"if r9 == %[way] goto first_%=;"
+	"r6 = 7;"
+	"goto throw_%=;"
+	"first_%=: r1 = 0x61;"
+	"call %[object];"
+	"r6 = r0;")
 
 MERGED(number_spilled, "a stack slot holds a number on one path and a reference on the other",
-       "a", "",
-       "if r9 == %[way] goto first_%=;"
-       "r1 = 7;"
-       "*(u64 *)(r10 - 8) = r1;"
-       "goto throw_%=;"
-       "first_%=: r1 = 0x61;"
-       "call %[object];"
-       "*(u64 *)(r10 - 8) = r0;")
+	"a", "",
+	"if r9 == %[way] goto first_%=;"
+	"r1 = 7;"
+	"*(u64 *)(r10 - 8) = r1;"
+	"goto throw_%=;"
+	"first_%=: r1 = 0x61;"
+	"call %[object];"
+	"*(u64 *)(r10 - 8) = r0;")
 
 MERGED(types, "a register holds references of different types on two paths", "n", "a",
-       "if r9 == %[way] goto first_%=;"
-       "r1 = 0x61;"
-       "call %[object];"
-       "r6 = r0;"
-       "goto throw_%=;"
-       "first_%=: r1 = 0x6e;"
-       "call %[node];"
-       "r6 = r0;")
+	"if r9 == %[way] goto first_%=;"
+	"r1 = 0x61;"
+	"call %[object];"
+	"r6 = r0;"
+	"goto throw_%=;"
+	"first_%=: r1 = 0x6e;"
+	"call %[node];"
+	"r6 = r0;")
 
 MERGED(types_lost, "references of different types on two paths are in no register at the throw",
-       "n", "a",
-       "if r9 == %[way] goto first_%=;"
-       "r1 = 0x61;"
-       "call %[object];"
-       "goto throw_%=;"
-       "first_%=: r1 = 0x6e;"
-       "call %[node];")
+	"n", "a",
+	"if r9 == %[way] goto first_%=;"
+	"r1 = 0x61;"
+	"call %[object];"
+	"goto throw_%=;"
+	"first_%=: r1 = 0x6e;"
+	"call %[node];")
 
 MERGED(types_null, "references of different types on two paths were tested for NULL", "n", "a",
-       "if r9 == %[way] goto first_%=;"
-       "r1 = 0x61;"
-       "call %[object];"
-       "if r0 == 0 goto exit_%=;"
-       "goto throw_%=;"
-       "first_%=: r1 = 0x6e;"
-       "call %[node];"
-       "if r0 == 0 goto exit_%=;")
+	"if r9 == %[way] goto first_%=;"
+	"r1 = 0x61;"
+	"call %[object];"
+	"if r0 == 0 goto exit_%=;"
+	"goto throw_%=;"
+	"first_%=: r1 = 0x6e;"
+	"call %[node];"
+	"if r0 == 0 goto exit_%=;")
 
 MERGED(instructions, "two instructions acquire the same type on two paths", "b", "a",
-       "if r9 == %[way] goto first_%=;"
-       "r1 = 0x61;"
-       "call %[object];"
-       "r6 = r0;"
-       "goto throw_%=;"
-       "first_%=: r1 = 0x62;"
-       "call %[object];"
-       "r6 = r0;")
+	"if r9 == %[way] goto first_%=;"
+	"r1 = 0x61;"
+	"call %[object];"
+	"r6 = r0;"
+	"goto throw_%=;"
+	"first_%=: r1 = 0x62;"
+	"call %[object];"
+	"r6 = r0;")
 
 MERGED(registers, "one reference is in different registers on two paths", "a", "a",
-       "r1 = 0x61;"
-       "call %[object];"
-       "if r0 == 0 goto exit_%=;"
-       "if r9 == %[way] goto first_%=;"
-       "r6 = r0;"
-       "goto throw_%=;"
-       "first_%=: r7 = r0;")
+	"r1 = 0x61;"
+	"call %[object];"
+	"if r0 == 0 goto exit_%=;"
+	"if r9 == %[way] goto first_%=;"
+	"r6 = r0;"
+	"goto throw_%=;"
+	"first_%=: r7 = r0;")
 
 MERGED(slots, "one reference is in different stack slots on two paths", "a", "a",
-       "r1 = 0x61;"
-       "call %[object];"
-       "if r0 == 0 goto exit_%=;"
-       "if r9 == %[way] goto first_%=;"
-       "*(u64 *)(r10 - 8) = r0;"
-       "goto throw_%=;"
-       "first_%=: *(u64 *)(r10 - 16) = r0;")
+	"r1 = 0x61;"
+	"call %[object];"
+	"if r0 == 0 goto exit_%=;"
+	"if r9 == %[way] goto first_%=;"
+	"*(u64 *)(r10 - 8) = r0;"
+	"goto throw_%=;"
+	"first_%=: *(u64 *)(r10 - 16) = r0;")
 
 MERGED(swapped, "two references are in swapped registers on two paths", "ab", "ab",
-       "r1 = 0x61;"
-       "call %[object];"
-       "r6 = r0;"
-       "r1 = 0x62;"
-       "call %[object];"
-       "r7 = r0;"
-       "if r9 == %[way] goto first_%=;"
-       "goto throw_%=;"
-       "first_%=: r8 = r6;"
-       "r6 = r7;"
-       "r7 = r8;")
+	"r1 = 0x61;"
+	"call %[object];"
+	"r6 = r0;"
+	"r1 = 0x62;"
+	"call %[object];"
+	"r7 = r0;"
+	"if r9 == %[way] goto first_%=;"
+	"goto throw_%=;"
+	"first_%=: r8 = r6;"
+	"r6 = r7;"
+	"r7 = r8;")
 
 MERGED(short_path, "a stack slot is not written on the shorter path", "", "a",
-       "if r9 == %[way] goto throw_%=;"
-       "r1 = 0x61;"
-       "call %[object];"
-       "*(u64 *)(r10 - 8) = r0;")
+	"if r9 == %[way] goto throw_%=;"
+	"r1 = 0x61;"
+	"call %[object];"
+	"*(u64 *)(r10 - 8) = r0;")
 
 MERGED(short_path_last, "the shorter path comes last", "a", "",
-       "if r9 != %[way] goto throw_%=;"
-       "r1 = 0x61;"
-       "call %[object];"
-       "*(u64 *)(r10 - 8) = r0;")
+	"if r9 != %[way] goto throw_%=;"
+	"r1 = 0x61;"
+	"call %[object];"
+	"*(u64 *)(r10 - 8) = r0;")
 
 MERGED(released, "one path releases what both acquired", "a", "a",
-       "r1 = 0x61;"
-       "call %[object];"
-       "if r0 == 0 goto exit_%=;"
-       "r6 = r0;"
-       "if r9 == %[way] goto first_%=;"
-       "r1 = r6;"
-       "call %[put_object];"
-       "goto throw_%=;"
-       "first_%=:")
+	"r1 = 0x61;"
+	"call %[object];"
+	"if r0 == 0 goto exit_%=;"
+	"r6 = r0;"
+	"if r9 == %[way] goto first_%=;"
+	"r1 = r6;"
+	"call %[put_object];"
+	"goto throw_%=;"
+	"first_%=:")
 
 MERGED(released_other, "each path releases another of two references", "ab", "ab",
-       "r1 = 0x61;"
-       "call %[object];"
-       "if r0 == 0 goto exit_%=;"
-       "r6 = r0;"
-       "r1 = 0x62;"
-       "call %[object];"
-       "r7 = r0;"
-       "if r0 == 0 goto throw_%=;"
-       "r1 = r6;"
-       "if r9 == %[way] goto first_%=;"
-       "r1 = r7;"
-       "first_%=: call %[put_object];")
+	"r1 = 0x61;"
+	"call %[object];"
+	"if r0 == 0 goto exit_%=;"
+	"r6 = r0;"
+	"r1 = 0x62;"
+	"call %[object];"
+	"r7 = r0;"
+	"if r0 == 0 goto throw_%=;"
+	"r1 = r6;"
+	"if r9 == %[way] goto first_%=;"
+	"r1 = r7;"
+	"first_%=: call %[put_object];")
 
 MERGED(iter_places, "an iterator lies in different places on two paths", "i", "i",
-       "r1 = r10;"
-       "r1 += -16;"
-       "if r9 == %[way] goto first_%=;"
-       "r1 += -16;"
-       "first_%=: r2 = 0x69;"
-       "r3 = 3;"
-       "call %[iter];")
+	"r1 = r10;"
+	"r1 += -16;"
+	"if r9 == %[way] goto first_%=;"
+	"r1 += -16;"
+	"first_%=: r2 = 0x69;"
+	"r3 = 3;"
+	"call %[iter];")
 
 MERGED(iter_instructions, "two instructions make iterators in different places on two paths", "j", "i",
-       "r1 = r10;"
-       "if r9 == %[way] goto first_%=;"
-       "r1 += -16;"
-       "r2 = 0x69;"
-       "r3 = 3;"
-       "call %[iter];"
-       "goto throw_%=;"
-       "first_%=: r1 += -32;"
-       "r2 = 0x6a;"
-       "r3 = 3;"
-       "call %[iter];")
+	"r1 = r10;"
+	"if r9 == %[way] goto first_%=;"
+	"r1 += -16;"
+	"r2 = 0x69;"
+	"r3 = 3;"
+	"call %[iter];"
+	"goto throw_%=;"
+	"first_%=: r1 += -32;"
+	"r2 = 0x6a;"
+	"r3 = 3;"
+	"call %[iter];")
 
 MERGED(iter_or_reference, "one path holds an iterator and the other a reference", "a", "i",
-       "if r9 == %[way] goto first_%=;"
-       "r1 = r10;"
-       "r1 += -16;"
-       "r2 = 0x69;"
-       "r3 = 3;"
-       "call %[iter];"
-       "goto throw_%=;"
-       "first_%=: r1 = 0x61;"
-       "call %[object];")
+	"if r9 == %[way] goto first_%=;"
+	"r1 = r10;"
+	"r1 += -16;"
+	"r2 = 0x69;"
+	"r3 = 3;"
+	"call %[iter];"
+	"goto throw_%=;"
+	"first_%=: r1 = 0x61;"
+	"call %[object];")
 
 MERGED(dynptr_places, "a dynptr of a record lies in different places on two paths", "", "",
-       "r4 = r10;"
-       "r4 += -16;"
-       "if r9 == %[way] goto first_%=;"
-       "r4 += -16;"
-       "first_%=: r1 = %[ring] ll;"
-       "r2 = 8;"
-       "r3 = 0;"
-       "call %[reserve_dynptr];")
+	"r4 = r10;"
+	"r4 += -16;"
+	"if r9 == %[way] goto first_%=;"
+	"r4 += -16;"
+	"first_%=: r1 = %[ring] ll;"
+	"r2 = 8;"
+	"r3 = 0;"
+	"call %[reserve_dynptr];")
 
 MERGED(irq_places, "saved interrupt flags lie in different places on two paths", "", "",
-       "r1 = r10;"
-       "r1 += -8;"
-       "if r9 == %[way] goto first_%=;"
-       "r1 += -8;"
-       "first_%=: call %[irq_save];")
+	"r1 = r10;"
+	"r1 += -8;"
+	"if r9 == %[way] goto first_%=;"
+	"r1 += -8;"
+	"first_%=: call %[irq_save];")
 
 MERGED(irq_instructions, "two instructions save interrupt flags in different places on two paths",
-       "", "",
-       "r1 = r10;"
-       "if r9 == %[way] goto first_%=;"
-       "r1 += -8;"
-       "call %[irq_save];"
-       "goto throw_%=;"
-       "first_%=: r1 += -16;"
-       "call %[irq_save];")
+	"", "",
+	"r1 = r10;"
+	"if r9 == %[way] goto first_%=;"
+	"r1 += -8;"
+	"call %[irq_save];"
+	"goto throw_%=;"
+	"first_%=: r1 += -16;"
+	"call %[irq_save];")
 
 MERGED(irq_or_not, "interrupts are saved on one path only", "", "",
-       "if r9 == %[way] goto throw_%=;"
-       "r1 = r10;"
-       "r1 += -8;"
-       "call %[irq_save];")
+	"if r9 == %[way] goto throw_%=;"
+	"r1 = r10;"
+	"r1 += -8;"
+	"call %[irq_save];")
 
 MERGED(rcu_or_not, "a read section is entered on one path only", "", "",
-       "if r9 == %[way] goto throw_%=;"
-       "call %[rcu_lock];")
+	"if r9 == %[way] goto throw_%=;"
+	"call %[rcu_lock];")
 
 MERGED(preempt_twice_or_once, "preemption is disabled once or twice", "", "",
-       "call %[preempt];"
-       "if r9 == %[way] goto throw_%=;"
-       "call %[preempt];")
+	"call %[preempt];"
+	"if r9 == %[way] goto throw_%=;"
+	"call %[preempt];")
 
 /* Never called: clang describes a kfunc in BTF only where it is called from C. */
 void kfuncs(void)

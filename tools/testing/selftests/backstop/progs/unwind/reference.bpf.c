@@ -95,7 +95,7 @@ __noinline int caught_task(__u64 cookie)
 TASK(task, "a reference to a task is released", bpf_task_acquire(task))
 TASK(task_pid, "a reference to a task found by pid is released", bpf_task_from_pid(task->pid))
 TASK(task_vpid, "a reference to a task found by virtual pid is released",
-     bpf_task_from_vpid(task->pid))
+		bpf_task_from_vpid(task->pid))
 
 #define CGROUP_FUNCTIONS "bpf_cgroup_release|bpf_cgroup_release_dtor"
 
