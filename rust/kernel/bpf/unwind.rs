@@ -16,6 +16,7 @@ mod event;
 mod frame;
 pub mod stream;
 mod table;
+mod test;
 mod throw;
 mod unwinder;
 

@@ -174,7 +174,10 @@ impl<'a> Throw<'a> {
                 if unsafe { bindings::is_bpf_text_address(caller.ip) } {
                     caller = Caller::behind(caller, callback.function)?;
                 }
-                self.behind_helper(&mut caller)?
+                match self.table.caller(caller.ip) {
+                    Some(function) => function,
+                    None => self.behind_helper(&mut caller)?,
+                }
             }
         };
         // SAFETY: The frame of a function of the program, which waits for the helper.
