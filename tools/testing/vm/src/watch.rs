@@ -115,7 +115,7 @@ struct Look {
 }
 
 impl Look {
-    const EVERY: Duration = Duration::from_millis(100);
+    const EVERY: Duration = Duration::from_millis(300);
     const TIMES: u32 = 3;
 
     fn again(&mut self) {
