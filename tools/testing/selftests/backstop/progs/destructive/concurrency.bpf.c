@@ -90,7 +90,7 @@ BOTH(halt, bpf_halt(BPF_STOP_NOW))
 BOTH(reboot, bpf_reboot(BPF_STOP_NOW))
 BOTH(power_off, bpf_power_off(BPF_STOP_NOW))
 
-/* Where the left one is when it is in the midst of it. */
+/* Functions that the left one calls when nobody can take the machine from it any more. */
 #define STOPPING(name, function)						\
 	SEC("fentry/" function)							\
 	int stopping_##name(void *ctx)						\
@@ -99,5 +99,5 @@ BOTH(power_off, bpf_power_off(BPF_STOP_NOW))
 		return 0;							\
 	}
 
-STOPPING(panic, "vpanic")
+STOPPING(panic, "__crash_kexec")
 STOPPING(reboot, "emergency_restart")
