@@ -149,6 +149,7 @@ __bpf_kfunc void bpf_unwind_object_release_dtor(void *object)
 {
 	bpf_unwind_object_release(object);
 }
+
 CFI_NOSEAL(bpf_unwind_object_release_dtor);
 
 __bpf_kfunc u32 bpf_unwind_object_label(struct bpf_unwind_object *object)

@@ -19,6 +19,9 @@
 #define __unwind	__ksym __attribute__((btf_decl_tag("module:bpf_unwind")))
 #define __unwind_test	__ksym __attribute__((btf_decl_tag("module:bpf_unwind_test")))
 
+/* The resilient locks that a CPU holds. */
+extern const struct rqspinlock_held rqspinlock_held_locks __ksym;
+
 #define COOKIE		42
 
 /* What an exception callback returns if not the cookie. */

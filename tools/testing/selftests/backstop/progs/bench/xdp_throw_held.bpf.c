@@ -10,16 +10,25 @@
 
 char LICENSE[] SEC("license") = "GPL";
 
-void bpf_throw(__u64 cookie) __ksym __attribute__((btf_decl_tag("module:bpf_unwind")));
-void bpf_unwind_reset(void) __ksym __attribute__((btf_decl_tag("module:bpf_unwind_test")));
+#define __unwind	__ksym __attribute__((btf_decl_tag("module:bpf_unwind")))
+#define __unwind_test	__ksym __attribute__((btf_decl_tag("module:bpf_unwind_test")))
+
+void bpf_throw(__u64 cookie) __unwind;
+void bpf_unwind_reset(void) __unwind_test;
 struct task_struct *bpf_task_acquire(struct task_struct *p) __ksym;
 void bpf_task_release(struct task_struct *p) __ksym;
 
 const volatile bool never;
 
+static __always_inline void release(struct task_struct *task)
+{
+	if (task)
+		bpf_task_release(task);
+}
+
 #define EACH(count, statement)							\
 	_Pragma("clang loop unroll(full)")					\
-	for (int i = 0; i < count; i++) {					\
+	for (int i = 0; i < (count); i++) {					\
 		statement;							\
 	}
 
@@ -35,7 +44,7 @@ const volatile bool never;
 			bpf_throw(XDP_PASS);					\
 		if (never)							\
 			bpf_unwind_reset();					\
-		EACH(count, if (held[i]) bpf_task_release(held[i]))		\
+		EACH(count, release(held[i]))					\
 		return XDP_PASS;						\
 	}
 

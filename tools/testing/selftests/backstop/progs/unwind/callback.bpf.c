@@ -365,10 +365,10 @@ static long each_throws(void *map, void *key, void *value, void *ctx)
 		begin_rounds();							\
 		for (i = 0; i < 5; i++) {					\
 			key = i;						\
-			bpf_map_update_elem(&map, &key, &value, 0);		\
+			bpf_map_update_elem(&(map), &key, &value, 0);	\
 		}								\
 		bpf_unwind_object_acquire('m');					\
-		bpf_for_each_map_elem(&map, each_throws, NULL, 0);		\
+		bpf_for_each_map_elem(&(map), each_throws, NULL, 0);	\
 		went_on = 1;							\
 		bpf_throw(COOKIE + 1);						\
 		return 0;							\
@@ -392,7 +392,7 @@ static long each_loops(void *map, void *key, void *value, void *ctx)
 SEC("syscall")
 __description("a throw from a loop in the walk of a map ends both")
 __stops("abcxm") __in_order
-int for_each_loop(void *ctx)
+int loop_in_for_each(void *ctx)
 {
 	__u64 value = 0;
 	__u32 key = 0;

@@ -144,7 +144,7 @@ static __noinline int never_called(void)
 	return bpf_get_prandom_u32();
 }
 
-const volatile bool off = false;
+const volatile bool off;
 
 /* The verifier removes a function before the exception callback, whose number changes. */
 SEC("syscall")

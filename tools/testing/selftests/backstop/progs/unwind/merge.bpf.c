@@ -52,7 +52,7 @@ struct {
 			      : __clobber_all);					\
 	}
 
-#define __imm_addr(name) "i"(&name)
+#define __imm_addr(name) "i"(&(name))
 
 MERGED(number, "a register holds a number on one path and a reference on the other", "a", "",
 	"if r9 == %[way] goto first_%=;"

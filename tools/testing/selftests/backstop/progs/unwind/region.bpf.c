@@ -34,8 +34,6 @@ struct {
 private(A) struct bpf_spin_lock global_lock;
 private(B) struct bpf_res_spin_lock global_res_lock;
 
-extern const struct rqspinlock_held rqspinlock_held_locks __ksym;
-
 /* Whether a lock is held, by its first word. */
 static __always_inline bool is_held(const void *lock)
 {

@@ -539,11 +539,11 @@ int sixty_four(void *ctx)
 	linkage __noinline int kind##_##n(int cookie)				\
 	{									\
 		struct bpf_unwind_object *object;				\
-		volatile char bytes[8 * n];					\
+		volatile char bytes[8 * (n)];					\
 		int ret;							\
 										\
 		bytes[0] = cookie;						\
-		object = bpf_unwind_object_acquire('0' + n);			\
+		object = bpf_unwind_object_acquire('0' + (n));		\
 		if (!object)							\
 			return 0;						\
 		ret = call;							\
