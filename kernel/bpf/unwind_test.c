@@ -251,6 +251,12 @@ __bpf_kfunc void bpf_iter_unwind_destroy(struct bpf_iter_unwind *it)
 		put(kit->object, iter_type);
 }
 
+/* Adds more than fit into the registers of BPF. */
+__bpf_kfunc u64 bpf_unwind_sum(u64 a, u64 b, u64 c, u64 d, u64 e, u64 f, u64 g, u64 h)
+{
+	return a + b + c + d + e + f + g + h;
+}
+
 /* Says what the state of this CPU is. */
 __bpf_kfunc void bpf_unwind_cpu(struct bpf_unwind_cpu *cpu)
 {
@@ -351,6 +357,7 @@ BTF_ID_FLAGS(func, bpf_unwind_ticket_release, KF_RELEASE)
 BTF_ID_FLAGS(func, bpf_iter_unwind_new, KF_ITER_NEW)
 BTF_ID_FLAGS(func, bpf_iter_unwind_next, KF_ITER_NEXT | KF_RET_NULL)
 BTF_ID_FLAGS(func, bpf_iter_unwind_destroy, KF_ITER_DESTROY)
+BTF_ID_FLAGS(func, bpf_unwind_sum)
 BTF_ID_FLAGS(func, bpf_unwind_cpu)
 BTF_ID_FLAGS(func, bpf_unwind_registers)
 BTF_ID_FLAGS(func, bpf_unwind_ledger)
