@@ -15,6 +15,9 @@ int bpf_list_push_front(struct bpf_list_head *head, struct bpf_list_node *node) 
 int bpf_list_push_back(struct bpf_list_head *head, struct bpf_list_node *node) __ksym;
 struct bpf_list_node *bpf_list_pop_front(struct bpf_list_head *head) __ksym;
 struct bpf_list_node *bpf_list_pop_back(struct bpf_list_head *head) __ksym;
+struct bpf_list_node *bpf_list_del(struct bpf_list_head *head,
+				   struct bpf_list_node *node__nonown_allowed) __ksym;
+struct bpf_list_node *bpf_list_front(struct bpf_list_head *head) __ksym;
 int bpf_rbtree_add(struct bpf_rb_root *root, struct bpf_rb_node *node,
 		   bool (*less)(struct bpf_rb_node *, const struct bpf_rb_node *)) __ksym;
 struct bpf_rb_node *bpf_rbtree_first(struct bpf_rb_root *root) __ksym;
@@ -256,6 +259,31 @@ int list_pop(void *ctx)
 	bpf_spin_unlock(&lock);
 	bpf_spin_lock(&lock);
 	node = bpf_list_pop_back(&head);
+	bpf_spin_unlock(&lock);
+	if (one)
+		bpf_throw(COOKIE);
+	if (node)
+		bpf_obj_drop(container_of(node, struct item, list));
+	return 0;
+}
+
+SEC("syscall")
+__description("a node that was taken out of the midst of a list is dropped")
+__unwinds("a")
+int list_del(void *ctx)
+{
+	struct bpf_list_node *node;
+	struct item *pushed;
+
+	begin();
+	pushed = item('a');
+	if (!pushed)
+		return 0;
+	bpf_spin_lock(&lock);
+	bpf_list_push_front(&head, &pushed->list);
+	node = bpf_list_front(&head);
+	if (node)
+		node = bpf_list_del(&head, node);
 	bpf_spin_unlock(&lock);
 	if (one)
 		bpf_throw(COOKIE);

@@ -236,3 +236,27 @@ int refuse_tail_calls(struct __sk_buff *skb)
 {
 	return tail_calls(skb);
 }
+
+static __noinline int tail_calls_only(struct __sk_buff *skb)
+{
+	bpf_tail_call(skb, &jumps, 0);
+	return 1;
+}
+
+/* Slots are on the stack, of which little may be used below a tail call. */
+SEC("tc")
+__description("more slots than the stack of a program with tail calls has room for are refused")
+__refused("in need of too much stack for a function with tail calls")
+int refuse_tail_call_stack(struct __sk_buff *skb)
+{
+	int i;
+
+	if (!one) {
+		for (i = 0; i < 64; i++) {
+			barrier_var(i);
+			bpf_unwind_object_acquire('a');
+		}
+		bpf_throw(COOKIE);
+	}
+	return tail_calls_only(skb);
+}

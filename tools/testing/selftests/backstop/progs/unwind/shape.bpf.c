@@ -848,3 +848,189 @@ __naked int jump_to_start(void)
 			 [acquire] "i"(bpf_unwind_object_acquire), [throw] "i"(bpf_throw)
 		      : __clobber_all);
 }
+
+static __noinline int hold_and_throw_if(int label, int really)
+{
+	struct bpf_unwind_object *object = bpf_unwind_object_acquire(label);
+
+	if (!object)
+		return 0;
+	if (really)
+		bpf_throw(COOKIE);
+	bpf_unwind_object_release(object);
+	return 1;
+}
+
+static int calls_the_same(__u32 i, void *ctx)
+{
+	bpf_unwind_object_acquire('c');
+	hold_and_throw_if('i', one);
+	bpf_throw(COOKIE + 2);
+	return 0;
+}
+
+SEC("syscall")
+__description("a function that main program and callback call finds the slots of the one that called")
+__unwinds("cijm")
+int shared_callee(void *ctx)
+{
+	begin();
+	bpf_unwind_object_acquire('m');
+	hold_and_throw_if('j', !one);
+	bpf_loop(1, calls_the_same, NULL, one - 1);
+	bpf_throw(COOKIE + 1);
+	return 0;
+}
+
+static __noinline int make_iterator(struct bpf_iter_unwind *it, int label)
+{
+	return bpf_iter_unwind_new(it, label, 3);
+}
+
+SEC("syscall")
+__description("iterators that one instruction of a callee made on the stack of its caller are destroyed")
+__unwinds("ij")
+int callee_makes_iterators(void *ctx)
+{
+	struct bpf_iter_unwind a, b;
+
+	begin();
+	make_iterator(&a, 'i');
+	make_iterator(&b, 'j');
+	if (one)
+		bpf_throw(COOKIE);
+	bpf_iter_unwind_destroy(&b);
+	bpf_iter_unwind_destroy(&a);
+	return 0;
+}
+
+SEC("syscall")
+__description("of two such iterators, the one that is not yet destroyed is")
+__unwinds("ij")
+int callee_makes_iterators_first_destroyed(void *ctx)
+{
+	struct bpf_iter_unwind a, b;
+
+	begin();
+	make_iterator(&a, 'i');
+	make_iterator(&b, 'j');
+	bpf_iter_unwind_destroy(&a);
+	if (one)
+		bpf_throw(COOKIE);
+	bpf_iter_unwind_destroy(&b);
+	return 0;
+}
+
+SEC("syscall")
+__description("a throw ends a loop that the verifier bounds by time")
+__unwinds("aab")
+__naked int may_goto(void)
+{
+	asm volatile ("r1 = %[before] ll;"
+		      "call %[cpu];"
+		      "r6 = 0;"
+		      "loop_%=: .8byte %[may_goto];"	/* goto out */
+		      "r1 = 0x61;"
+		      "if r6 != 2 goto acquire_%=;"
+		      "r1 = 0x62;"
+		      "acquire_%=: call %[acquire];"
+		      "if r0 == 0 goto out_%=;"
+		      "if r6 != 2 goto release_%=;"
+		      "r1 = 42;"
+		      "call %[throw];"
+		      "release_%=: r1 = r0;"
+		      "call %[release];"
+		      "r6 += 1;"
+		      "goto loop_%=;"
+		      "out_%=: r0 = 0;"
+		      "exit;"
+		      /* code, registers 0, offset to the end, imm 0 */
+		      :: [before] "i"(&before), [cpu] "i"(bpf_unwind_cpu), [may_goto] "i"(0xe5 | 12 << 16),
+			 [acquire] "i"(bpf_unwind_object_acquire),
+			 [release] "i"(bpf_unwind_object_release), [throw] "i"(bpf_throw)
+		      : __clobber_all);
+}
+
+/* Never called: clang describes a kfunc in BTF only where C refers to it. */
+void *kfuncs(void)
+{
+	return bpf_unwind_sum;
+}
+
+/* More arguments than BPF has registers: clang 19 does not call it, *(u64 *)(r11 - n) are its words. */
+SEC("syscall")
+__description("arguments on the stack of a call before the throw do not displace what is released")
+__unwinds("ab")
+__naked int stack_arguments(void)
+{
+	asm volatile ("r1 = %[before] ll;"
+		      "call %[cpu];"
+		      "r1 = 0x61;"
+		      "call %[acquire];"
+		      "r1 = 1;"
+		      "r2 = 2;"
+		      "r3 = 3;"
+		      "r4 = 4;"
+		      "r5 = 5;"
+		      ".8byte 0x00000006fff80b7a;"	/* *(u64 *)(r11 - 8) = 6 */
+		      ".8byte 0x00000007fff00b7a;"	/* *(u64 *)(r11 - 16) = 7 */
+		      ".8byte 0x00000008ffe80b7a;"	/* *(u64 *)(r11 - 24) = 8 */
+		      "call %[sum];"
+		      "r6 = r0;"
+		      "r1 = 0x62;"
+		      "call %[acquire];"
+		      "r1 = r6;"
+		      "r1 += 6;"			/* 36 is the sum */
+		      "call %[throw];"
+		      "r0 = 0;"
+		      "exit;"
+		      :: [before] "i"(&before), [cpu] "i"(bpf_unwind_cpu), [sum] "i"(bpf_unwind_sum),
+			 [acquire] "i"(bpf_unwind_object_acquire), [throw] "i"(bpf_throw)
+		      : __clobber_all);
+}
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARENA);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 4);
+} arena SEC(".maps");
+
+#define __arena	__attribute__((address_space(1)))
+
+void __arena *bpf_arena_alloc_pages(void *map, void __arena *addr, __u32 page_cnt, int node_id,
+				    __u64 flags) __ksym __weak;
+void bpf_arena_free_pages(void *map, void __arena *ptr, __u32 page_cnt) __ksym __weak;
+
+static __noinline int throw_between_pages(int __arena *page)
+{
+	struct bpf_unwind_object *object = bpf_unwind_object_acquire('b');
+
+	if (!object)
+		return 0;
+	if (page[1] == one)
+		bpf_throw(page[0]);
+	bpf_unwind_object_release(object);
+	return page[2];
+}
+
+SEC("syscall")
+__description("a program with an arena throws")
+__unwinds("ab")
+int with_arena(void *ctx)
+{
+	struct bpf_unwind_object *object;
+	int __arena *page;
+
+	begin();
+	page = bpf_arena_alloc_pages(&arena, NULL, 1, -1, 0);
+	if (!page)
+		return 0;
+	object = bpf_unwind_object_acquire('a');
+	if (!object)
+		return 0;
+	page[0] = COOKIE;
+	page[1] = 1;
+	throw_between_pages(page);
+	bpf_unwind_object_release(object);
+	return page[0];
+}

@@ -5,12 +5,20 @@
  */
 #include <vmlinux.h>
 #include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
 
 #include "unwind.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
 __u32 bpf_unwind_registers(void) __unwind_test;
+
+/* What the kernel has behind a struct bpf_unwind_object. */
+struct bpf_unwind_object___kernel {
+	const char *type;
+	atomic_t users;
+	__u32 label;
+} __attribute__((preserve_access_index));
 
 /* How often which one ran. */
 struct runs {
@@ -80,6 +88,26 @@ static __noinline int throw_deeper(int label)
 
 BELOW(fentry, "fentry/bpf_unwind_probe")
 BELOW(fexit, "fexit/bpf_unwind_probe")
+
+/* Throws itself whenever an object named 'o' is released, which a throw may be doing. */
+SEC("fentry/bpf_unwind_object_release_dtor") __exception_cb(caught_below)
+int BPF_PROG(during_release, struct bpf_unwind_object___kernel *object)
+{
+	if (BPF_CORE_READ(object, label) == 'o')
+		throw_deeper('a');
+	return 0;
+}
+
+SEC("syscall") __exception_cb(caught)
+int released_under(void *ctx)
+{
+	begin();
+	bpf_unwind_node_acquire('n');
+	bpf_unwind_object_acquire('o');
+	bpf_unwind_node_acquire('p');
+	bpf_throw(COOKIE);
+	return 0;
+}
 
 /* A function of a program, for trampolines between the throw and the boundary. */
 __noinline int traced(int label)

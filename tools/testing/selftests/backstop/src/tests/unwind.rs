@@ -86,6 +86,11 @@ pub fn tests() -> Vec<Test> {
             below,
         ),
         test(
+            "during_release",
+            "a throw while another throw releases something ends first, and harms neither",
+            during_release,
+        ),
+        test(
             "trampoline",
             "a throw through a function with programs on its entry and exit runs both",
             trampoline,
@@ -457,6 +462,22 @@ fn below(_: &Armed) -> Result<()> {
         drop(link?);
     }
     ledger.settle(&releases("mabiabi"), RUNS, Instant::now() + DEADLINE)
+}
+
+fn during_release(_: &Armed) -> Result<()> {
+    let ledger = Ledger::open()?;
+    let loaded = load("stack", &["released_under", "during_release"])?;
+    let link = program(&loaded, "during_release")?.attach()?;
+    for _ in 0..RUNS {
+        ensure_caught("released_under", run(&loaded, "released_under")?)?;
+    }
+    let counts = Counts::of(&loaded)?;
+    ensure!(
+        counts.below == RUNS as u64,
+        "not every release was met by a throw: {counts:?}"
+    );
+    drop(link);
+    ledger.settle(&releases("nopabi"), RUNS, Instant::now() + DEADLINE)
 }
 
 /// The trampolines that exist, by name.
