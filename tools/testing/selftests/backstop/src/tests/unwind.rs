@@ -18,6 +18,7 @@ use libbpf_rs::{
     RingBufferBuilder, UserRingBuffer,
 };
 use rustix::io::Errno;
+use rustix::net::sockopt::set_tcp_congestion;
 use rustix::process::getpid;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
@@ -74,6 +75,11 @@ pub fn tests() -> Vec<Test> {
             "on_cgroup_skb",
             "a throw from a control group's program lets the packet out",
             on_cgroup_skb,
+        ),
+        test(
+            "struct_ops",
+            "a throw from an operation that a program implements returns to the kernel",
+            struct_ops,
         ),
         test(
             "denies",
@@ -393,6 +399,31 @@ fn on_cgroup_skb(_: &Armed) -> Result<()> {
     on_device("on_cgroup_skb", |loaded| {
         Ok(program(loaded, "on_cgroup_skb")?.attach_cgroup(root.as_raw_fd())?)
     })
+}
+
+fn struct_ops(_: &Armed) -> Result<()> {
+    const OPERATIONS: [&str; 4] = ["cc_init", "cc_ssthresh", "cc_undo_cwnd", "cc_cong_avoid"];
+    let ledger = Ledger::open()?;
+    let mut loaded = load("struct_ops", &OPERATIONS)?;
+    let trigger = Trigger::of(&loaded)?;
+    let attached = loaded
+        .maps_mut()
+        .find(|map| map.name() == "unwind_cc")
+        .context("no operations")?
+        .attach_struct_ops()?;
+    for _ in 0..RUNS {
+        trigger.cock(Event::Syscall)?;
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let client = TcpStream::connect(listener.local_addr()?)?;
+        // Of a connection, it begins at once.
+        set_tcp_congestion(&client, "bpf_unwind")?;
+        let state = trigger.state()?;
+        ensure!(state.fired != 0, "the operation did not run");
+        ensure_caught("cc_init", state.retval)?;
+        set_tcp_congestion(&client, "reno")?;
+    }
+    drop(attached);
+    ledger.settle(&releases("ab"), RUNS, Instant::now() + DEADLINE)
 }
 
 fn denies(_: &Armed) -> Result<()> {
