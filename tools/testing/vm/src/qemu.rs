@@ -246,8 +246,15 @@ impl Machine {
             errors,
             _tasks: tasks,
         };
-        // When QEMU refuses its command line there is no handshake; the guest's end tells why.
-        guest.qmp = Qmp::open(monitor, sender, &mut guest._tasks).await.ok();
+        guest.qmp = match Qmp::open(monitor, sender, &mut guest._tasks).await {
+            Ok(qmp) => Some(qmp),
+            // A machine whose end nobody tells would be taken for one that hangs.
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                return Err(error).with_context(|| format!("{QEMU} does not answer"));
+            }
+            // When QEMU refuses its command line there is no handshake; the guest's end tells why.
+            Err(_) => None,
+        };
         Ok(guest)
     }
 

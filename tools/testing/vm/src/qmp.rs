@@ -29,16 +29,19 @@ pub struct Qmp {
 const PATIENCE: Duration = Duration::from_secs(20);
 /// A machine's memory goes to a disk that may be slow.
 const SAVING: Duration = Duration::from_secs(120);
+/// Until QEMU has started, which takes long when the host has much else to do.
+const START: Duration = Duration::from_secs(120);
 
 impl Qmp {
-    /// Shakes hands with QEMU. From then on a task sends its events to `events`.
+    /// Shakes hands with QEMU. From then on a task sends its events to `events`. The error is
+    /// `TimedOut` if QEMU runs and does not answer.
     pub async fn open(
         socket: UnixStream,
         events: UnboundedSender<Event>,
         tasks: &mut JoinSet<()>,
     ) -> io::Result<Self> {
         let handshake = async { QmpStreamTokio::open(socket).await?.negotiate().await };
-        let stream = timeout(PATIENCE, handshake).await??;
+        let stream = timeout(START, handshake).await??;
         let (service, mut stream) = stream.into_parts();
         let (status, migration) = watch::channel(MigrationStatus::none);
         tasks.spawn(async move {
