@@ -298,7 +298,7 @@ int file(void *ctx)
 
 SEC("lsm/task_getpgid")
 __description("a dynptr of a file is released, and the file after it")
-__lsm_puts("bpf_put_file")
+__lsm_puts("bpf_put_file") __calls(1, "bpf_dynptr_file_discard")
 int file_dynptr(void *ctx)
 {
 	struct bpf_dynptr ptr;
@@ -319,8 +319,8 @@ int file_dynptr(void *ctx)
 }
 
 SEC("lsm/task_getpgid")
-__description("a dynptr of a file that is not thrown with is discarded as usual")
-__lsm_puts("bpf_put_file")
+__description("a dynptr of a file that is discarded before the throw is not discarded again")
+__lsm_puts("bpf_put_file") __calls(1, "bpf_dynptr_file_discard")
 int file_dynptr_discarded(void *ctx)
 {
 	struct bpf_dynptr ptr;

@@ -475,7 +475,9 @@ fn below(_: &Armed) -> Result<()> {
     let ledger = Ledger::open()?;
     let loaded = load("stack", &["above", "below_fentry", "below_fexit"])?;
     let links = ["below_fentry", "below_fexit"]
-        .map(|name| program(&loaded, name).and_then(|program| Ok(program.attach()?)));
+        .into_iter()
+        .map(|name| program(&loaded, name)?.attach().context(name))
+        .collect::<Result<Vec<_>>>()?;
     for _ in 0..RUNS {
         ensure_caught("above", run(&loaded, "above")?)?;
     }
@@ -489,9 +491,7 @@ fn below(_: &Armed) -> Result<()> {
         "registers changed, rbx and r12 to r15 being bits: {:#x}",
         counts.changed
     );
-    for link in links {
-        drop(link?);
-    }
+    drop(links);
     ledger.settle(&releases("mabiabi"), RUNS, Instant::now() + DEADLINE)
 }
 
