@@ -14,6 +14,7 @@
 
 #include <linux/types.h>
 
+struct bpf_deadline;
 struct bpf_prog_aux;
 struct btf_struct_meta;
 struct module;
@@ -67,14 +68,17 @@ struct bpf_unwind_func {
 	unsigned long end;
 	u16 subprog;		/* its number in the program */
 	u8 boundary;		/* enum bpf_unwind_boundary */
-	/* Of a boundary: bpf_prog_aux.unwind_saved */
+	/* bpf_prog_aux.unwind_saved and unwind_saved_regs */
+	u8 saved_regs;
 	u16 saved;
 	/* Of a boundary with slots: slot 0 lies that far below what the program sees as r10. */
 	u16 area;
 	/* If it calls helpers whose callback may throw: distance below r10 of struct bpf_unwind_pending. */
 	u16 pending;
+	/* Where a run ends, if it has a deadline: distance below r10 of struct bpf_run. */
+	u16 run;
 	u64 slots;		/* of a boundary: those that its frame may fill */
-	u64 stop;		/* of a callback: what it returns so that its helper stops */
+	u64 stop;		/* what a boundary returns that is ended: a callback, so that its helper stops */
 	/* If the program's stack is not on the kernel's: what it sees as r10. */
 	void __percpu *private_stack;
 };
@@ -87,6 +91,7 @@ struct bpf_unwind_pending {
 
 struct bpf_unwind_table {
 	const struct bpf_unwind_ops *ops;
+	struct bpf_deadline *deadline; /* or NULL */
 	u32 nr_funcs;
 	u32 nr_slots;
 	struct bpf_unwind_func *funcs;
@@ -111,7 +116,7 @@ struct bpf_unwind_regs {
 	u64 bp;
 	u64 args[3];		/* first three arguments of a function that is jumped to */
 	u64 ret;		/* before: BPF_THROW_AGAIN or 0; then the value of a function that is ended */
-	u64 saved[5];		/* x86: rbx, r12, r13, r14, r15 */
+	u64 saved[5];		/* x86: rbx, r12, r13, r14, r15; before: at a checkpoint */
 };
 
 /**

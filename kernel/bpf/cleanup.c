@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What a BPF program holds when it throws: the verifier's part.
+ * What a BPF program holds when it throws, or is ended: the verifier's part.
  *
  * While the verifier walks the program, the functions called here from it note
  * which instructions acquire and release what, and what is held where the
@@ -15,8 +15,13 @@
  * Slots lie in the frame of the boundary at which unwinding stops: the main
  * program, or a callback. Subprograms get that address from their caller in r0,
  * which no BPF calling convention uses at a call.
+ *
+ * A program with a deadline may also be ended at checkpoints, see checkpoint.c:
+ * then everything that is acquired anywhere has a slot. No program is refused for
+ * that: where what it holds could not be released, it has no deadline.
  */
 #include <linux/bpf.h>
+#include <linux/bpf_deadline.h>
 #include <linux/bpf_unwind.h>
 #include <linux/bpf_verifier.h>
 #include <linux/btf.h>
@@ -46,7 +51,8 @@ struct unwind_site {
 	bool bound_to_rcu;	/* an iterator that has to be destroyed in the section of its RCU pointers */
 	bool ambiguous;		/* acquires different things on different paths */
 	bool sleeps;		/* its release may sleep */
-	bool held;		/* at a throw */
+	bool at_throw;		/* held at one */
+	bool held;		/* at a throw or a checkpoint: has slots */
 	s32 outside;		/* released by this instruction of another boundary, or -1 */
 };
 
@@ -70,6 +76,7 @@ enum unwind_op {
 struct unwind_insn {
 	u16 site;		/* index + 1 */
 	u8 ops;			/* enum unwind_op */
+	u32 checkpoint;		/* fuel that a checkpoint in front of it takes, or 0 */
 };
 
 /* Where a function keeps what, as distances below r10. */
@@ -78,7 +85,11 @@ struct unwind_frame {
 	u16 base;		/* of a subprogram: address of slot 0 */
 	u16 scratch;		/* two words */
 	u16 pending;
+	u16 run;		/* where a run ends: struct bpf_run */
+	u16 depth;		/* of the whole frame */
 	bool boundary;
+	bool ends;		/* has checkpoints, or calls what has */
+	bool calls_end;		/* calls what has */
 	bool called_back;	/* synchronously, and may throw */
 	bool stops;		/* of a callback: non-zero makes its helper stop */
 	u64 slots;		/* touched here, or in what is called from here */
@@ -97,7 +108,11 @@ struct bpf_unwind_env {
 	u32 nr_slots;
 	u32 max_locks;		/* resilient locks nested in each other */
 	u8 lock, res_lock, irq, preempt, rcu; /* index of the slot */
-	u32 held;		/* BIT(kind) of what is held at a throw and shares slots */
+	u32 at_throw;		/* BIT(kind) of what is held there and shares slots */
+	u32 held;		/* the same at a throw or a checkpoint */
+	struct bpf_deadline *deadline;
+	bool throws;
+	bool takes_irq_lock;	/* bpf_res_spin_lock_irqsave() */
 	bool out_of_memory;	/* where no error could be returned */
 };
 
@@ -138,9 +153,119 @@ void __weak bpf_throw_stub(u64 cookie, struct bpf_prog_aux *aux)
 {
 }
 
+/* A program that neither throws nor has a deadline any more needs no slots. */
+static bool needed(const struct bpf_unwind_env *unwind)
+{
+	return unwind && (unwind->throws || unwind->deadline);
+}
+
 static bool active(const struct bpf_verifier_env *env)
 {
-	return env->unwind && !env->cur_state->speculative;
+	return needed(env->unwind) && !env->cur_state->speculative;
+}
+
+bool bpf_unwind_compares(const struct bpf_verifier_env *env)
+{
+	return needed(env->unwind);
+}
+
+static void drop(struct bpf_verifier_env *env, const char *name, const char *reason)
+{
+	verbose(env, "no deadline: %s: %s\n", name, reason);
+	bpf_deadline_free(env->unwind->deadline);
+	env->unwind->deadline = NULL;
+}
+
+/*
+ * Whether what cannot be released is no reason to refuse the program: a deadline
+ * that it would have is dropped instead. While a program is verified, only throws
+ * are; what a deadline needs beyond them is found out when slots are allocated.
+ */
+static bool drop_deadline(struct bpf_verifier_env *env, const char *name, const char *reason)
+{
+	struct bpf_unwind_env *unwind = env->unwind;
+
+	if (!unwind->deadline || (unwind->throws && !unwind->table))
+		return false;
+	drop(env, name, reason);
+	return true;
+}
+
+/* Notes where checkpoints have to be; returns whether there are any. */
+static bool find_checkpoints(struct bpf_verifier_env *env)
+{
+	const struct bpf_insn *insn = env->prog->insnsi;
+	bool found = false;
+	u32 i, subprog = 0;
+
+	for (i = 0; i < env->prog->len; i++) {
+		if (i == env->subprog_info[subprog + 1].start)
+			subprog++;
+		/* What is called back. */
+		found |= bpf_pseudo_func(&insn[i]);
+		/* An exception callback runs when the run has ended. */
+		if (!env->subprog_info[subprog].is_exception_cb)
+			env->unwind->insns[i].checkpoint = bpf_checkpoint_at(env, i);
+		found |= !!env->unwind->insns[i].checkpoint;
+		if (bpf_is_ldimm64(&insn[i]))
+			i++;
+	}
+	return found;
+}
+
+static bool has_refcounted_argument(const struct bpf_prog_aux *aux)
+{
+	u32 i;
+
+	for (i = 0; i < aux->ctx_arg_info_size; i++) {
+		if (aux->ctx_arg_info[i].refcounted)
+			return true;
+	}
+	return false;
+}
+
+/* Whether the kernel has something to do when the program has returned. */
+static bool has_epilogue(struct bpf_verifier_env *env)
+{
+	return env->ops->gen_epilogue &&
+	       env->ops->gen_epilogue(env->epilogue_buf, env->prog, 0) > 0;
+}
+
+/* Whether jumps stay within reach when checkpoints are put between them and their targets. */
+static bool has_far_jumps(const struct bpf_prog *prog)
+{
+	u32 i;
+
+	for (i = 0; i < prog->len; i++) {
+		u8 class = BPF_CLASS(prog->insnsi[i].code);
+
+		if ((class == BPF_JMP || class == BPF_JMP32) &&
+		    abs(prog->insnsi[i].off) > S16_MAX / 2)
+			return true;
+	}
+	return false;
+}
+
+/* Gives the program a deadline if it can run long, and can be ended. */
+static int prepare_deadline(struct bpf_verifier_env *env)
+{
+	struct bpf_deadline *deadline = bpf_deadline_alloc(env);
+
+	if (IS_ERR_OR_NULL(deadline))
+		return PTR_ERR_OR_ZERO(deadline);
+	deadline->callback = env->exception_callback_subprog;
+	env->unwind->deadline = deadline;
+	if (!find_checkpoints(env)) {
+		bpf_deadline_free(deadline);
+		env->unwind->deadline = NULL;
+	} else if (has_refcounted_argument(env->prog->aux)) {
+		drop(env, "argument", "the program got it with its call");
+	} else if (has_epilogue(env)) {
+		drop(env, "program", "what follows it would not run");
+	} else if (has_far_jumps(env->prog)) {
+		drop(env, "program", "its jumps would not reach their targets");
+	}
+	return 0;
 }
 
 /* Called when it is known which functions may throw, before any instruction is verified. */
@@ -149,31 +274,38 @@ int bpf_unwind_prepare(struct bpf_verifier_env *env)
 	struct bpf_kfunc_desc *desc;
 	struct bpf_unwind_env *unwind;
 	bool throws = false;
-	int i;
+	int i, err;
 
+	if (!env->prog->jit_requested || !bpf_jit_supports_unwind() ||
+	    bpf_prog_is_offloaded(env->prog->aux))
+		return 0;
 	for (i = 0; i < env->subprog_cnt; i++)
 		throws |= env->subprog_info[i].might_throw;
-	if (!throws || !env->prog->jit_requested || !bpf_jit_supports_unwind())
-		return 0;
-	desc = bpf_find_kfunc_desc(env->prog, bpf_throw_kfunc_id(), 0);
-	if (!desc)
-		return 0;
+	desc = throws ? bpf_find_kfunc_desc(env->prog, bpf_throw_kfunc_id(), 0) : NULL;
 
 	unwind = kzalloc_obj(*unwind, GFP_KERNEL_ACCOUNT);
 	if (!unwind)
 		return -ENOMEM;
-	unwind->ops = ops_get();
-	if (!unwind->ops) {
-		kfree(unwind);
-		return 0;
-	}
 	env->unwind = unwind;
+	unwind->throws = desc;
+	unwind->ops = ops_get();
+	if (!unwind->ops)
+		goto none;
 	unwind->nr_insns = env->prog->len;
 	unwind->insns = kvzalloc_objs(*unwind->insns, env->prog->len, GFP_KERNEL_ACCOUNT);
 	unwind->frames = kvzalloc_objs(*unwind->frames, env->subprog_cnt + 1, GFP_KERNEL_ACCOUNT);
 	if (!unwind->insns || !unwind->frames)
 		return -ENOMEM;
-	desc->addr = (unsigned long)bpf_throw_stub;
+	err = prepare_deadline(env);
+	if (err)
+		return err;
+	if (!needed(unwind))
+		goto none;
+	if (unwind->throws)
+		desc->addr = (unsigned long)bpf_throw_stub;
+	return 0;
+none:
+	bpf_unwind_free(env);
 	return 0;
 }
 
@@ -188,6 +320,7 @@ void bpf_unwind_free(struct bpf_verifier_env *env)
 		bpf_unwind_table_free(unwind->table);
 	else if (unwind->ops)
 		module_put(unwind->ops->owner);
+	bpf_deadline_free(unwind->deadline);
 	kvfree(unwind->insns);
 	kvfree(unwind->frames);
 	kvfree(unwind->sites);
@@ -200,6 +333,7 @@ void bpf_unwind_table_free(struct bpf_unwind_table *table)
 {
 	if (!table)
 		return;
+	bpf_deadline_free(table->deadline);
 	module_put(table->ops->owner);
 	kvfree(table->funcs);
 	kvfree(table);
@@ -410,6 +544,7 @@ int bpf_unwind_acquire_lock(struct bpf_verifier_env *env, u32 insn_idx, enum ref
 
 	if (!active(env))
 		return 0;
+	env->unwind->takes_irq_lock |= type == REF_TYPE_RES_LOCK_IRQ;
 	if (type != REF_TYPE_LOCK)
 		env->unwind->max_locks = max_t(u32, env->unwind->max_locks,
 					       env->cur_state->active_locks);
@@ -481,6 +616,8 @@ static const struct bpf_func_state *boundary_frame(const struct bpf_verifier_sta
 
 static int refuse_region(struct bpf_verifier_env *env, const char *how)
 {
+	if (drop_deadline(env, "region", "a callback enters or leaves it"))
+		return 0;
 	verbose(env, "callback %s other RCU or preempt-disabled regions than it entered\n", how);
 	bpf_diag_res(env, env->insn_idx, "unbalanced region in a callback",
 		     "A throw could not tell which regions are open.",
@@ -520,6 +657,8 @@ void bpf_unwind_no_acquire(struct bpf_verifier_env *env, u32 insn_idx)
 static int refuse(struct bpf_verifier_env *env, u32 insn_idx, const char *name,
 		  const char *reason, const char *remedy)
 {
+	if (drop_deadline(env, name, reason))
+		return 0;
 	verbose(env, "bpf_throw cannot release %s acquired at insn %d: %s\n", name, insn_idx,
 		reason);
 	bpf_diag_res(env, insn_idx, "throw with a resource that cannot be released",
@@ -650,7 +789,7 @@ int bpf_unwind_throw(struct bpf_verifier_env *env)
 	for (i = 0; i < state->acquired_refs; i++) {
 		ref = &state->refs[i];
 		if (ref->type == REF_TYPE_RES_LOCK_IRQ)
-			unwind->held |= BIT(BPF_UNWIND_IRQ);
+			unwind->at_throw |= BIT(BPF_UNWIND_IRQ);
 		if (is_argument(env, ref))
 			return refuse(env, ref->insn_idx, "argument",
 				      "the program got it with its call",
@@ -667,14 +806,14 @@ int bpf_unwind_throw(struct bpf_verifier_env *env)
 			return refuse(env, site->insn_idx, site->slot.name,
 				      "the program has overwritten it or left its function",
 				      "Destroy it before its stack slot is used otherwise.");
-		site->held = true;
+		site->at_throw = true;
 		if (ref->type != REF_TYPE_PTR)
-			unwind->held |= BIT(site->slot.kind);
+			unwind->at_throw |= BIT(site->slot.kind);
 	}
 	if (state->active_rcu_locks)
-		unwind->held |= BIT(BPF_UNWIND_RCU);
+		unwind->at_throw |= BIT(BPF_UNWIND_RCU);
 	if (state->active_preempt_locks)
-		unwind->held |= BIT(BPF_UNWIND_PREEMPT);
+		unwind->at_throw |= BIT(BPF_UNWIND_PREEMPT);
 	return 0;
 }
 
@@ -690,6 +829,8 @@ static int add_slots(struct bpf_verifier_env *env, const struct bpf_unwind_slot 
 	u32 first = unwind->nr_slots;
 
 	if (first + nr > BPF_UNWIND_MAX_SLOTS) {
+		if (drop_deadline(env, slot->name, "more resources may be held than there are slots"))
+			return 0;
 		bpf_diag_res(env, max(slot->insn_idx, 0), "too many resources at a throw",
 			     "More resources may be held at a throw than there are slots.",
 			     "Release some of them before anything may throw.");
@@ -741,6 +882,29 @@ static int add_own_slots(struct bpf_verifier_env *env, bool bound_to_rcu, bool s
 	return 0;
 }
 
+/* A run may be ended while anything is held. */
+static void hold_everything(struct bpf_unwind_env *unwind)
+{
+	struct unwind_site *site;
+	u32 i;
+
+	for (i = 0; i < unwind->nr_sites; i++) {
+		site = &unwind->sites[i];
+		if (is_shared(site->slot.kind))
+			unwind->held |= BIT(site->slot.kind);
+		else
+			site->held = true;
+	}
+	for (i = 0; i < unwind->nr_insns; i++) {
+		if (unwind->insns[i].ops & OP_RCU_ENTER)
+			unwind->held |= BIT(BPF_UNWIND_RCU);
+		if (unwind->insns[i].ops & OP_PREEMPT_ENTER)
+			unwind->held |= BIT(BPF_UNWIND_PREEMPT);
+	}
+	if (unwind->takes_irq_lock)
+		unwind->held |= BIT(BPF_UNWIND_IRQ);
+}
+
 /* Slots in the order of their release. */
 static int allocate_slots(struct bpf_verifier_env *env)
 {
@@ -749,11 +913,17 @@ static int allocate_slots(struct bpf_verifier_env *env)
 	u32 i;
 	int err;
 
+	unwind->nr_slots = 0;
+	unwind->held = unwind->at_throw;
 	for (i = 0; i < unwind->nr_sites; i++) {
-		err = unwind->sites[i].held ? check_site(env, &unwind->sites[i]) : 0;
+		site = &unwind->sites[i];
+		site->held = site->at_throw;
+		err = site->held || unwind->deadline ? check_site(env, site) : 0;
 		if (err)
 			return err;
 	}
+	if (unwind->deadline)
+		hold_everything(unwind);
 
 	/* A bpf_spin_lock is taken outside of all others only, and restores interrupts itself. */
 	err = add_shared_slots(env, BPF_UNWIND_RES_LOCK, "bpf_res_spin_lock", unwind->max_locks,
@@ -787,6 +957,8 @@ static int allocate_slots(struct bpf_verifier_env *env)
 		site = &unwind->sites[i];
 		if (!site->held || site->outside < 0)
 			continue;
+		if (drop_deadline(env, site->slot.name, "it is released across a callback"))
+			return 0;
 		verbose(env, "%s acquired at insn %d may be held at a throw and is released at insn %d across a callback\n",
 			site->slot.name, site->insn_idx, site->outside);
 		bpf_diag_res(env, site->outside, "release across a callback",
@@ -1091,6 +1263,27 @@ static bool site_takes_irq(struct bpf_unwind_env *unwind, const struct bpf_insn 
 	return bpf_is_res_lock_irq(insn) && unwind->held & BIT(BPF_UNWIND_IRQ);
 }
 
+static struct bpf_insn checkpoint(u32 fuel)
+{
+	return BPF_RAW_INSN(BPF_JMP | BPF_JCOND, 0, BPF_CHECKPOINT, 0, fuel);
+}
+
+/* A run begins: not at all if the program is stopped. */
+static void emit_run(struct emit *e, const struct bpf_unwind_env *unwind)
+{
+	const struct bpf_insn stopped[2] = {
+		BPF_LD_IMM64(BPF_REG_0, (unsigned long)&unwind->deadline->stopped)
+	};
+
+	put(e, stopped[0]);
+	put(e, stopped[1]);
+	put(e, BPF_LDX_MEM(BPF_W, BPF_REG_0, BPF_REG_0, 0));
+	put(e, BPF_JMP_IMM(BPF_JEQ, BPF_REG_0, 0, 2));
+	put(e, BPF_MOV64_IMM(BPF_REG_0, unwind->deadline->result));
+	put(e, BPF_EXIT_INSN());
+	put(e, BPF_ST_MEM(BPF_DW, BPF_REG_10, -e->frame->run + offsetof(struct bpf_run, last), 0));
+}
+
 /* Everything that is inserted round one instruction; returns how much before it, or an error. */
 static int emit_insn(struct bpf_verifier_env *env, struct emit *e, u32 insn_idx, u32 pos)
 {
@@ -1109,6 +1302,8 @@ static int emit_insn(struct bpf_verifier_env *env, struct emit *e, u32 insn_idx,
 
 	if (site && !site->held)
 		site = NULL;
+	if (unwind->deadline && noted->checkpoint)
+		put(e, checkpoint(noted->checkpoint));
 	if (noted->ops & OP_RELEASE)
 		emit_release(e, env, insn_idx, pos, lock_irq);
 	if (site)
@@ -1145,9 +1340,13 @@ static int emit_insn(struct bpf_verifier_env *env, struct emit *e, u32 insn_idx,
 		jump = e->cnt;
 		put(e, BPF_JMP_IMM(BPF_JEQ, BPF_REG_1, 0, 0));
 		put(e, BPF_LDX_MEM(BPF_DW, BPF_REG_1, BPF_REG_10, 8 - e->frame->pending));
-		put(e, again[0]);
-		put(e, again[1]);
-		put(e, BPF_CALL_KFUNC(0, bpf_throw_kfunc_id()));
+		if (unwind->throws) {
+			put(e, again[0]);
+			put(e, again[1]);
+			put(e, BPF_CALL_KFUNC(0, bpf_throw_kfunc_id()));
+		} else {
+			put(e, checkpoint(0));
+		}
 		e->insns[jump].off = e->cnt - jump - 1;
 	}
 	return before;
@@ -1185,6 +1384,8 @@ static u64 touched(struct bpf_unwind_env *unwind, u32 insn_idx, const struct bpf
 
 static int refuse_call(struct bpf_verifier_env *env, int subprog, u32 insn_idx, const char *how)
 {
+	if (drop_deadline(env, bpf_subprog_name(env, subprog), how))
+		return 0;
 	verbose(env, "func#%d may throw, or acquires what may be held at a throw, and is %s at insn %d\n",
 		subprog, how, insn_idx);
 	bpf_diag_res(env, insn_idx, "function that cannot be unwound",
@@ -1215,23 +1416,31 @@ static int layout_frames(struct bpf_verifier_env *env)
 			return refuse_call(env, subprog, info[subprog].start,
 					   "called back both at once and later");
 		frame->boundary = !subprog || info[subprog].is_cb;
+		frame->slots = 0;
+		frame->ends = false;
+		frame->calls_end = false;
+		frame->area = frame->base = frame->scratch = frame->pending = frame->run = 0;
 		callbacks = false;
 		for (i = info[subprog].start; i < info[subprog + 1].start; i++) {
 			callbacks |= unwind->insns[i].ops & OP_CALLBACK;
 			frame->slots |= touched(unwind, i, &insn[i]);
+			frame->ends |= unwind->deadline && unwind->insns[i].checkpoint;
 			if (!bpf_pseudo_call(&insn[i]))
 				continue;
 			callee = bpf_find_subprog(env, i + insn[i].imm + 1);
 			if (callee < 0)
 				continue;
 			if (unwind->frames[callee].boundary &&
-			    (unwind->frames[callee].slots || info[callee].might_throw))
+			    (unwind->frames[callee].slots || unwind->frames[callee].ends ||
+			     info[callee].might_throw))
 				return refuse_call(env, callee, i, "both called and called back");
 			if (takes_base(unwind, callee) && info[subprog].tail_call_reachable)
 				return refuse_call(env, callee, i,
 						   "called in a function with tail calls");
 			frame->slots |= unwind->frames[callee].slots;
+			frame->calls_end |= unwind->frames[callee].ends;
 		}
+		frame->ends |= frame->calls_end || (unwind->deadline && callbacks);
 
 		depth = round_up(info[subprog].stack_depth, 8);
 		if (frame->boundary && frame->slots)
@@ -1242,14 +1451,49 @@ static int layout_frames(struct bpf_verifier_env *env)
 			frame->scratch = depth += 16;
 		if (callbacks)
 			frame->pending = depth += sizeof(struct bpf_unwind_pending);
+		if (unwind->deadline && (!subprog || info[subprog].is_async_cb))
+			frame->run = depth += sizeof(struct bpf_run);
 		/* Frames below a tail call pile up, see check_max_stack_depth_subprog(). */
-		if (depth > 256 && frame->slots && info[subprog].tail_call_reachable)
+		if (depth > 256 && (frame->slots || frame->run) &&
+		    info[subprog].tail_call_reachable)
 			return refuse_call(env, subprog, info[subprog].start,
 					   "in need of too much stack for a function with tail calls");
-		if (depth > round_up(info[subprog].stack_depth, 8))
-			info[subprog].stack_depth = depth;
+		frame->depth = depth;
 	}
 	return 0;
+}
+
+/* Which slots there are, and where each function keeps what. */
+static int plan(struct bpf_verifier_env *env)
+{
+	struct bpf_subprog_info *info = env->subprog_info;
+	struct bpf_unwind_env *unwind = env->unwind;
+	bool deadline;
+	int i, err;
+
+	/* Again if it turns out that the program cannot have the deadline that was planned for. */
+	do {
+		deadline = unwind->deadline;
+		err = allocate_slots(env);
+		err = err ?: layout_frames(env);
+		if (err)
+			return err;
+	} while (deadline && !unwind->deadline && needed(unwind));
+
+	for (i = 0; i < env->subprog_cnt && needed(unwind); i++) {
+		if (unwind->frames[i].depth > round_up(info[i].stack_depth, 8))
+			info[i].stack_depth = unwind->frames[i].depth;
+	}
+	return 0;
+}
+
+static bool is_jump_back(const struct bpf_insn *insn)
+{
+	u8 class = BPF_CLASS(insn->code), op = BPF_OP(insn->code);
+
+	if ((class != BPF_JMP && class != BPF_JMP32) || op == BPF_CALL || op == BPF_EXIT)
+		return false;
+	return (insn->code == (BPF_JMP32 | BPF_JA) ? insn->imm : insn->off) < 0;
 }
 
 static int insert(struct bpf_verifier_env *env, struct emit *e, u32 pos, u32 prologue, u32 before)
@@ -1264,6 +1508,11 @@ static int insert(struct bpf_verifier_env *env, struct emit *e, u32 pos, u32 pro
 			insn->imm -= before;
 		else
 			insn->imm += e->cnt - before - 1;
+	} else if (before && is_jump_back(insn)) {
+		if (insn->code == (BPF_JMP32 | BPF_JA))
+			insn->imm -= before;
+		else
+			insn->off -= before;
 	}
 	prog = bpf_patch_insn_data(env, pos, e->insns, e->cnt);
 	if (!prog)
@@ -1295,7 +1544,7 @@ int bpf_unwind_instrument(struct bpf_verifier_env *env)
 	struct emit e = {};
 	int before, err;
 
-	if (!unwind)
+	if (!needed(unwind))
 		return 0;
 	unwind->table = kvzalloc_flex(*unwind->table, slots, BPF_UNWIND_MAX_SLOTS,
 				      GFP_KERNEL_ACCOUNT);
@@ -1305,11 +1554,16 @@ int bpf_unwind_instrument(struct bpf_verifier_env *env)
 	unwind->ops = NULL;
 	if (unwind->out_of_memory)
 		return -ENOMEM;
-	err = allocate_slots(env);
-	err = err ?: layout_frames(env);
+	err = plan(env);
 	if (err)
 		return err;
+	if (!needed(unwind)) {
+		bpf_unwind_table_free(unwind->table);
+		unwind->table = NULL;
+		return 0;
+	}
 	unwind->table->nr_slots = unwind->nr_slots;
+	env->prog->jit_required = true;
 
 	e.insns = kvmalloc_objs(*e.insns, 4 * INSNS_PER_SLOT * BPF_UNWIND_MAX_SLOTS + INSNS_FIXED);
 	if (!e.insns)
@@ -1322,6 +1576,8 @@ int bpf_unwind_instrument(struct bpf_verifier_env *env)
 		e.frame = frame;
 		e.cnt = 0;
 		if (i + delta == info[subprog].start) {
+			if (frame->run)
+				emit_run(&e, unwind);
 			for (slot = 0; frame->boundary && slot < unwind->nr_slots; slot++) {
 				if (frame->slots & BIT_ULL(slot))
 					put(&e, BPF_ST_MEM(BPF_DW, BPF_REG_10,
@@ -1329,6 +1585,9 @@ int bpf_unwind_instrument(struct bpf_verifier_env *env)
 			}
 			if (takes_base(unwind, subprog))
 				put(&e, BPF_STX_MEM(BPF_DW, BPF_REG_10, BPF_REG_0, -frame->base));
+			if (unwind->deadline && frame->stops && !frame->run)
+				put(&e, checkpoint(bpf_checkpoint_weight(env, i + delta,
+									 info[subprog + 1].start - 1)));
 		}
 		prologue = e.cnt;
 		if (prologue && env->insn_aux_data[i + delta].indirect_target) {
@@ -1345,11 +1604,22 @@ int bpf_unwind_instrument(struct bpf_verifier_env *env)
 	return err;
 }
 
+/*
+ * Whether the function has to save all registers for its caller, since unwinding
+ * stops at it from functions that save some. Of its own ones it knows which.
+ */
 bool bpf_unwind_is_boundary(struct bpf_verifier_env *env, u32 subprog)
 {
 	struct bpf_subprog_info *info = &env->subprog_info[subprog];
+	const struct bpf_unwind_env *unwind = env->unwind;
 
-	return env->unwind && info->is_cb && !info->is_exception_cb && info->might_throw;
+	if (!needed(unwind) || info->is_exception_cb || (subprog && !info->is_cb))
+		return false;
+	/* What the exception callback takes over is a frame that has saved all. */
+	if (!subprog && unwind->deadline && unwind->deadline->callback)
+		return true;
+	return (subprog && info->might_throw) ||
+	       (info->unwind_frame && unwind->frames[info->unwind_frame - 1].calls_end);
 }
 
 static int compare_funcs(const void *a, const void *b)
@@ -1367,7 +1637,7 @@ int bpf_unwind_publish(struct bpf_verifier_env *env, struct bpf_prog **func)
 	struct bpf_unwind_table *table;
 	u32 i;
 
-	if (!unwind)
+	if (!unwind || !unwind->table)
 		return 0;
 	table = unwind->table;
 	table->funcs = kvzalloc_objs(*table->funcs, env->subprog_cnt, GFP_KERNEL_ACCOUNT);
@@ -1385,17 +1655,51 @@ int bpf_unwind_publish(struct bpf_verifier_env *env, struct bpf_prog **func)
 		f->end = f->start + func[i]->jited_len;
 		f->subprog = i;
 		f->saved = func[i]->aux->unwind_saved;
+		f->saved_regs = func[i]->aux->unwind_saved_regs;
+		f->run = frame->run;
 		f->private_stack = func[i]->aux->unwind_private_stack;
 		f->area = frame->area;
 		f->pending = frame->pending;
 		f->slots = frame->boundary ? frame->slots : 0;
-		f->stop = frame->stops;
+		f->stop = i || !unwind->deadline ? frame->stops : unwind->deadline->result;
 		f->boundary = !i ? BPF_UNWIND_MAIN :
 			      !info[i].is_cb || info[i].is_exception_cb ? BPF_UNWIND_NO_BOUNDARY :
 			      info[i].is_async_cb ? BPF_UNWIND_ASYNC : BPF_UNWIND_CALLBACK;
 	}
 	sort(table->funcs, table->nr_funcs, sizeof(*table->funcs), compare_funcs, NULL);
+	table->deadline = unwind->deadline;
+	unwind->deadline = NULL;
 	env->prog->aux->unwind = table;
 	unwind->table = NULL;
 	return 0;
+}
+
+/* A synchronous callback is entered: it has a checkpoint if its helper stops when told so. */
+void bpf_unwind_callback_enter(struct bpf_verifier_env *env, u32 subprog, u32 callsite)
+{
+	struct unwind_frame *frame;
+
+	if (!active(env) || !env->unwind->deadline)
+		return;
+	env->unwind->insns[callsite].ops |= OP_CALLBACK;
+	frame = &env->unwind->frames[subprog];
+	frame->called_back = true;
+	frame->stops |= !bpf_pseudo_kfunc_call(&env->prog->insnsi[callsite]);
+}
+
+/* Called by bpf_checkpoint_stub(). */
+bool bpf_checkpoint(struct bpf_unwind_regs *regs)
+{
+	const struct bpf_unwind_table *table = regs->aux->unwind;
+	int fuel;
+
+	if (regs->ret) {
+		table->ops->unwind(regs);
+		return true;
+	}
+	fuel = table->deadline->ops->checkpoint(regs);
+	if (fuel < 0)
+		return true;
+	this_cpu_write(bpf_checkpoint_fuel, fuel);
+	return false;
 }

@@ -13,10 +13,12 @@
 
 use kernel::{
     bpf::unwind::{
+        Cause,
         Registration,
         Throw,
         Unwind,
-        Unwinder, //
+        Unwinder,
+        Walk, //
     },
     do_once_lite,
     module::this_module,
@@ -57,6 +59,9 @@ struct Release;
 impl Unwind for Release {
     #[inline]
     fn unwind(throw: Throw<'_>) {
+        if throw.cause() != Cause::Exception {
+            return end(throw);
+        }
         let before = throw.goes_on();
         if before.is_none() {
             throw.count();
@@ -70,12 +75,7 @@ impl Unwind for Release {
             return;
         };
 
-        let mut released = 0u64;
-        for (i, slot, content) in walk.take_held(throw.table()) {
-            release::release(slot, content);
-            released |= 1 << (i & 63);
-        }
-
+        let released = release_all(&throw, &walk);
         throw.trace(&walk, released.count_ones());
         let reported = match before {
             None => report::begin(&throw, released),
@@ -84,4 +84,37 @@ impl Unwind for Release {
         };
         throw.go_on(walk, reported);
     }
+}
+
+/// Returns the slots whose content it has released.
+#[inline(always)]
+fn release_all(throw: &Throw<'_>, walk: &Walk<'_>) -> u64 {
+    let mut released = 0u64;
+
+    for (i, slot, content) in walk.take_held(throw.table()) {
+        release::release(slot, content);
+        released |= 1u64.wrapping_shl(i);
+    }
+    released
+}
+
+/// Ends a run at a checkpoint, or goes on doing so.
+#[cold]
+fn end(throw: Throw<'_>) {
+    let before = throw.goes_on();
+    // At the checkpoint it could be walked, and behind a callback too.
+    let Some(walk) = throw.walk_slowly() else {
+        return do_once_lite! {
+            warn_on!(true);
+        };
+    };
+    let released = release_all(&throw, &walk);
+
+    throw.trace_end(&walk, released);
+    let reported = match before {
+        None => report::begin(&throw, released),
+        Some(true) => report::go_on(&throw, released),
+        Some(false) => false,
+    };
+    throw.end_run(walk, reported);
 }

@@ -9,6 +9,20 @@ use crate::{
     fmt, //
 };
 
+/// Returns whether interrupts are off on this CPU.
+#[inline]
+pub fn interrupts_off() -> bool {
+    // SAFETY: Always safe to call.
+    unsafe { bindings::irqs_disabled() }
+}
+
+/// Returns whether preemption is off on this CPU, for whatever reason.
+#[inline]
+pub fn preemption_off() -> bool {
+    // SAFETY: Always safe to call.
+    unsafe { bindings::preempt_count() != 0 }
+}
+
 /// A context in which a CPU executes.
 ///
 /// # Examples

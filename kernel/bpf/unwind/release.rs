@@ -30,7 +30,7 @@ extern "C" {
 }
 
 /// Releases what was in a slot.
-#[inline]
+#[inline(always)]
 pub(crate) fn release(slot: &Slot, content: usize) {
     let object = content.wrapping_sub(slot.offset() as usize) as *mut c_void;
     let Some(kind) = slot.kind() else {

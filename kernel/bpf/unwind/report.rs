@@ -8,6 +8,7 @@ use kernel::{
             Stage,
             Stream, //
         },
+        Cause,
         Throw, //
     },
     prelude::*, //
@@ -15,7 +16,7 @@ use kernel::{
 
 /// Reports the first part of a throw, unless one of the program was reported less than a second
 /// ago. Returns whether it has.
-#[inline]
+#[inline(always)]
 pub(crate) fn begin(throw: &Throw<'_>, released: u64) -> bool {
     let due = throw.take_report();
     if due {
@@ -39,11 +40,29 @@ pub(crate) fn go_on(throw: &Throw<'_>, released: u64) -> bool {
 fn write_first(throw: &Throw<'_>, released: u64) -> Result {
     let mut stage = Stage::new();
 
-    stage.print(fmt!("ERROR: Exception thrown\n"))?;
-    stage.print(fmt!("Cookie           = 0x{:x}\n", throw.cookie()))?;
+    match throw.ended() {
+        Some((spent, exceeded)) if throw.cause() != Cause::Exception => {
+            write_end(&mut stage, spent, exceeded)?
+        }
+        _ => {
+            stage.print(fmt!("ERROR: Exception thrown\n"))?;
+            stage.print(fmt!("Cookie           = 0x{:x}\n", throw.cookie()))?;
+        }
+    }
     write_released(&mut stage, throw, released)?;
     stage.dump_stack()?;
     stage.commit(throw.program(), Stream::Stderr)
+}
+
+fn write_end(stage: &mut Stage, spent: u64, exceeded: Option<u64>) -> Result {
+    match exceeded {
+        Some(exceeded) => {
+            stage.print(fmt!("ERROR: Deadline exceeded\n"))?;
+            stage.print(fmt!("Deadline         = {} us\n", exceeded / 1000))?;
+        }
+        None => stage.print(fmt!("ERROR: Stopped\n"))?,
+    }
+    stage.print(fmt!("Elapsed          = {} us\n", spent / 1000))
 }
 
 fn write_released(stage: &mut Stage, throw: &Throw<'_>, mut released: u64) -> Result {

@@ -12,6 +12,7 @@
 #[cfg(CONFIG_X86_64)]
 #[path = "unwind/x86.rs"]
 mod arch;
+mod checkpoint;
 mod event;
 mod frame;
 pub mod stream;
@@ -21,6 +22,14 @@ mod throw;
 mod unwinder;
 
 pub use self::{
+    checkpoint::{
+        Checkpoint,
+        Checkpoints,
+        Deadline,
+        Registered,
+        Run,
+        Supervise, //
+    },
     frame::{
         Frame,
         Held, //
@@ -34,6 +43,7 @@ pub use self::{
         Table, //
     },
     throw::{
+        Cause,
         Pending,
         Stop,
         Throw,

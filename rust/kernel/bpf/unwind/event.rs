@@ -40,6 +40,29 @@ impl Throw<'_> {
         };
     }
 
+    /// Notes what was released when a run was ended, and fires the tracepoint `bpf_prog_terminate`.
+    pub fn trace_end(&self, walk: &Walk<'_>, released: u64) {
+        let (Some(deadline), Some((spent, exceeded))) = (self.table().deadline(), self.ended())
+        else {
+            return;
+        };
+        let resumed = self.goes_on().is_some();
+
+        deadline.note_held(released, resumed);
+        // SAFETY: The program runs.
+        unsafe {
+            bpf_prog_terminate(
+                self.prog(),
+                exceeded.unwrap_or(0),
+                spent,
+                self.address(),
+                walk.frames(),
+                released.count_ones(),
+                resumed,
+            )
+        };
+    }
+
     /// Returns whether a report to the program's stderr stream is due: the first, then at most one
     /// a second. It is left to whoever is told so.
     #[inline]
@@ -84,6 +107,21 @@ declare_trace! {
     unsafe fn bpf_prog_throw(
         prog: *const bindings::bpf_prog,
         cookie: u64,
+        ip: usize,
+        frames: u32,
+        released: u32,
+        resumed: bool,
+    );
+}
+
+declare_trace! {
+    /// # Safety
+    ///
+    /// `prog` points to a program that is loaded.
+    unsafe fn bpf_prog_terminate(
+        prog: *const bindings::bpf_prog,
+        deadline: u64,
+        spent: u64,
         ip: usize,
         frames: u32,
         released: u32,

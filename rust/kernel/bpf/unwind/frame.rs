@@ -65,13 +65,28 @@ impl<'a> Frame<'a> {
     /// Takes what is in the slots, in the order of release.
     ///
     /// What the iterator returns is in no slot any more.
-    #[inline]
+    #[inline(always)]
     pub fn take_held(self, table: &'a Table) -> Held<'a> {
         Held {
             slots: table.slots(),
             left: self.function.raw().slots,
             area: self.r10().wrapping_sub(self.function.raw().area.into()) as *mut usize,
         }
+    }
+
+    /// Returns what is kept of the run that ends with the frame.
+    #[inline]
+    pub(super) fn run(&self) -> Option<*mut bindings::bpf_run> {
+        let run = usize::from(self.function.raw().run);
+
+        (run != 0).then(|| self.r10().wrapping_sub(run) as *mut _)
+    }
+
+    /// Returns whether the registers of the caller are known when unwinding from another frame,
+    /// or from this one, stops here.
+    #[inline]
+    pub(super) fn can_end(&self, from: &Frame<'_>) -> bool {
+        self.fp == from.fp || arch::Saved::of(self.function).is_all()
     }
 
     /// Returns where to note that a throw goes on behind the helper that the function has called.
@@ -105,12 +120,12 @@ impl<'a> Frame<'a> {
         self.function.raw().saved.into()
     }
 
-    /// Ends a boundary that is called back.
+    /// Ends a boundary.
     #[inline]
     pub(super) fn end(&self, regs: &mut bindings::bpf_unwind_regs) {
         arch::return_to(regs, self.returns_to(), self.function.raw().stop);
-        // SAFETY: By the type invariants; a boundary saves all registers.
-        unsafe { arch::restore(regs, self.fp, self.saved()) };
+        // SAFETY: By the type invariants.
+        unsafe { arch::restore(regs, self.fp, self.saved(), arch::Saved::of(self.function)) };
     }
 }
 
@@ -126,7 +141,7 @@ impl<'a> Iterator for Held<'a> {
     /// The number of the slot, the slot, and what is to be released.
     type Item = (u32, &'a Slot, usize);
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Option<Self::Item> {
         while self.left != 0 {
             let i = self.left.trailing_zeros();

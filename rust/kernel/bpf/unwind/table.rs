@@ -2,6 +2,7 @@
 
 //! What the verifier says of a program that may throw.
 
+use super::Deadline;
 use crate::{
     bindings,
     prelude::*,
@@ -41,6 +42,21 @@ impl Table {
 
         // SAFETY: By the type invariants. `Function` is transparent.
         unsafe { slice::from_raw_parts((*table).funcs.cast(), (*table).nr_funcs as usize) }
+    }
+
+    /// Returns the deadline of the program, if it has one.
+    #[inline]
+    pub fn deadline(&self) -> Option<&Deadline> {
+        // SAFETY: By the type invariants; the deadline lives as long as the table, and the type is
+        // transparent.
+        unsafe { (*self.0.get()).deadline.cast::<Deadline>().as_ref() }
+    }
+
+    /// Returns whether the program itself says what a run that is ended returns.
+    #[inline]
+    pub(super) fn has_exception_callback(&self) -> bool {
+        self.deadline()
+            .is_some_and(|deadline| deadline.has_exception_callback())
     }
 
     /// Returns the slots in the order of their release.

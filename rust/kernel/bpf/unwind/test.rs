@@ -71,6 +71,7 @@ mod tests {
                     _ => bindings::bpf_unwind_boundary_BPF_UNWIND_NO_BOUNDARY as u8,
                 };
                 function.saved = SAVED as u16;
+                function.saved_regs = 0b11111;
                 function.area = AREA as u16;
                 function.pending = PENDING as u16;
                 function.slots = 0b1011;

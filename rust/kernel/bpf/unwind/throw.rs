@@ -16,8 +16,54 @@ use super::{
 use crate::{
     bindings,
     bpf::Program,
+    error::code::{
+        ECANCELED,
+        ETIMEDOUT, //
+    },
     prelude::*, //
 };
+
+/// What makes a program go no further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// It has called `bpf_throw()`.
+    Exception,
+    /// Its run has taken longer than it may.
+    Deadline,
+    /// It is not to run any more.
+    Stopped,
+}
+
+impl Cause {
+    const DEADLINE: u64 = 8;
+    const STOPPED: u64 = 16;
+    const MASK: u64 = Self::DEADLINE | Self::STOPPED;
+
+    fn of_state(state: u64) -> Self {
+        match state & Self::MASK {
+            Self::DEADLINE => Self::Deadline,
+            Self::STOPPED => Self::Stopped,
+            _ => Self::Exception,
+        }
+    }
+
+    pub(super) fn state(self) -> u64 {
+        match self {
+            Self::Exception => 0,
+            Self::Deadline => Self::DEADLINE,
+            Self::Stopped => Self::STOPPED,
+        }
+    }
+
+    /// Returns what an exception callback gets if the program has not thrown it.
+    pub(super) fn cookie(self) -> u64 {
+        match self {
+            Self::Exception => 0,
+            Self::Deadline => i64::from(ETIMEDOUT.to_errno()) as u64,
+            Self::Stopped => i64::from(ECANCELED.to_errno()) as u64,
+        }
+    }
+}
 
 /// States of a throw that goes on, in `ret` of the registers: behind a callback, in whose helper's
 /// caller the rest of the state is, or behind the trampoline of a traced function.
@@ -82,13 +128,34 @@ impl<'a> Throw<'a> {
     /// the throw begins here.
     #[inline]
     pub fn goes_on(&self) -> Option<bool> {
-        let state = match self.regs.ret {
-            0 => return None,
+        let ret = self.regs.ret;
+
+        match ret & (BEHIND_CALLBACK | BEHIND_TRAMPOLINE) {
+            0 => None,
+            _ => Some(self.state() & MARKED != 0),
+        }
+    }
+
+    /// Returns why it throws.
+    #[inline]
+    pub fn cause(&self) -> Cause {
+        match self.regs.ret {
+            0 => Cause::Exception,
+            _ => self.later_cause(),
+        }
+    }
+
+    #[cold]
+    fn later_cause(&self) -> Cause {
+        Cause::of_state(self.state())
+    }
+
+    #[inline]
+    fn state(&self) -> u64 {
+        match self.regs.ret {
             BEHIND_CALLBACK => self.pending_state(),
             state => state,
-        };
-
-        Some(state & MARKED != 0)
+        }
     }
 
     #[cold]
@@ -97,6 +164,54 @@ impl<'a> Throw<'a> {
             .and_then(|frame| frame.pending())
             // SAFETY: The frame waited for a helper, and has found that a throw is pending.
             .map_or(0, |pending| unsafe { (*pending).thrown })
+    }
+
+    /// Returns what is kept of the run, in the frame where it ends.
+    pub(super) fn run(&self) -> Option<*mut bindings::bpf_run> {
+        let mut frame = self.frame()?;
+
+        loop {
+            frame = match frame.boundary() {
+                Some(Boundary::Main | Boundary::Async) => return frame.run(),
+                Some(Boundary::Callback) => self.outside(frame)?,
+                None => match frame.caller(self.table) {
+                    Some(caller) => caller,
+                    None => {
+                        let caller = self.traced(frame)?.caller;
+                        let function = self.table.caller(caller.ip)?;
+                        // SAFETY: It waits for the traced function.
+                        unsafe { Frame::new(function, caller.fp) }
+                    }
+                },
+            };
+        }
+    }
+
+    /// Has the unwinder end the run at a checkpoint, after `spent` ns of which it may have taken
+    /// `exceeded`.
+    pub(super) fn end(self, cause: Cause, spent: u64, exceeded: Option<u64>) {
+        let regs = self.regs;
+
+        regs.args = [spent, exceeded.unwrap_or(0), 0];
+        regs.ret = cause.state();
+        regs.cookie = cause.cookie();
+        // SAFETY: By the type invariants; a program with a table has its operations.
+        unsafe {
+            if let Some(unwind) = (*(*(*regs.aux).unwind).ops).unwind {
+                unwind(regs)
+            }
+        }
+    }
+
+    /// Returns how long the run had taken that is ended, and what it has exceeded, in ns. For a
+    /// further part of it, what is known of the program's last one.
+    pub fn ended(&self) -> Option<(u64, Option<u64>)> {
+        let deadline = self.table.deadline()?;
+
+        Some(match (self.goes_on(), self.regs.args) {
+            (None, [spent, exceeded, _]) => (spent, (exceeded != 0).then_some(exceeded)),
+            _ => deadline.last_end(),
+        })
     }
 
     /// Returns the frame that throws.
@@ -111,7 +226,8 @@ impl<'a> Throw<'a> {
     /// Walks the frames up to where unwinding stops, and changes nothing.
     ///
     /// Returns [`None`] if they are not as the table says.
-    #[inline]
+    // A throw has one call of it, and has to be fast.
+    #[inline(always)]
     pub fn walk(&self) -> Option<Walk<'a>> {
         let mut frame = self.frame()?;
         let mut frames = 1u32;
@@ -140,11 +256,20 @@ impl<'a> Throw<'a> {
         let stop = match (traced, boundary) {
             (Some((function, behind)), _) => Stop::Traced(function, behind, frame),
             (None, Boundary::Main) => Stop::Main(frame),
-            (None, Boundary::Callback) => Stop::Callback(frame, self.outside(frame)?),
+            // INVARIANT: The verifier has it look there when the helper has returned.
+            (None, Boundary::Callback) => {
+                Stop::Callback(frame, Pending(self.outside(frame)?.pending()?))
+            }
             (None, Boundary::Async) => Stop::Async(frame),
         };
 
         Some(Walk { stop, frames })
+    }
+
+    /// Does the same as [`Self::walk`], where it need not be fast.
+    #[inline(never)]
+    pub fn walk_slowly(&self) -> Option<Walk<'a>> {
+        self.walk()
     }
 
     /// Returns what a function that is no boundary, and that no function of the program has
@@ -159,10 +284,9 @@ impl<'a> Throw<'a> {
         Some(Traced { trampoline, caller })
     }
 
-    /// Returns where the function that has called the helper of a callback looks when that has
-    /// returned.
+    /// Returns the frame of the function that has called the helper of a callback.
     #[cold]
-    fn outside(&self, callback: Frame<'a>) -> Option<Pending> {
+    fn outside(&self, callback: Frame<'a>) -> Option<Frame<'a>> {
         let mut caller = callback.returns_to();
 
         // An inlined bpf_loop() calls its callback like any other function; a traced callback has
@@ -181,10 +305,7 @@ impl<'a> Throw<'a> {
             }
         };
         // SAFETY: The frame of a function of the program, which waits for the helper.
-        let frame = unsafe { Frame::new(function, caller.fp) };
-
-        // INVARIANT: The verifier has it look there when the helper has returned.
-        frame.pending().map(Pending)
+        Some(unsafe { Frame::new(function, caller.fp) })
     }
 
     /// Walks on to the first frame of the program, behind the code of the kernel in between.
@@ -232,8 +353,24 @@ impl<'a> Throw<'a> {
     /// If unwinding goes on afterwards, in the next part, that finds `mark`.
     #[inline]
     pub fn go_on(self, walk: Walk<'a>, mark: bool) {
+        self.go_on_because(walk, mark, Cause::Exception)
+    }
+
+    /// The same for a run that is ended: only a program with an exception callback of its own goes
+    /// on in that.
+    pub fn end_run(self, walk: Walk<'a>, mark: bool) {
+        let cause = self.cause();
+
+        match walk.stop {
+            Stop::Main(frame) if !self.table.has_exception_callback() => frame.end(self.regs),
+            _ => self.go_on_because(walk, mark, cause),
+        }
+    }
+
+    #[inline(always)]
+    fn go_on_because(self, walk: Walk<'a>, mark: bool, cause: Cause) {
         let regs = self.regs;
-        let mark = if mark { MARKED } else { 0 };
+        let mark = if mark { MARKED } else { 0 } | cause.state();
 
         match walk.stop {
             Stop::Main(frame) => {
@@ -292,6 +429,17 @@ impl<'a> Walk<'a> {
     #[inline]
     pub fn frames(&self) -> u32 {
         self.frames
+    }
+
+    /// Returns whether what is unwound can be ended, wherever that is: a function that is ended
+    /// by itself knows the registers that it has saved.
+    pub(super) fn can_end(&self, throw: &Throw<'_>) -> bool {
+        let (Stop::Main(frame)
+        | Stop::Callback(frame, _)
+        | Stop::Async(frame)
+        | Stop::Traced(_, _, frame)) = &self.stop;
+
+        throw.frame().is_some_and(|from| frame.can_end(&from))
     }
 
     /// Returns where unwinding stops.

@@ -5,7 +5,7 @@
 //! ```text
 //!   fp + 8      return address
 //!   fp          frame pointer of the caller
-//!   fp - saved  r15, r14, r13, rbx, r12, upwards, if unwinding stops at the function
+//!   fp - saved  those of r15, r14, r13, rbx, r12, upwards, that the function saves
 //! ```
 //!
 //! The trampoline of a traced function lies between that and its caller:
@@ -98,17 +98,47 @@ pub(super) fn return_to(regs: &mut bindings::bpf_unwind_regs, caller: Caller, va
     regs.ret = value;
 }
 
-/// Restores the registers of the caller.
+/// Registers that a function saves, `BIT(0)` the lowest one on the stack.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Saved(u8);
+
+impl Saved {
+    pub(super) fn of(function: &Function) -> Self {
+        Self(function.raw().saved_regs)
+    }
+
+    /// Whether those are all that a function has to preserve for its caller.
+    #[inline]
+    pub(super) fn is_all(self) -> bool {
+        self.0 == 0b11111
+    }
+}
+
+/// Restores the registers of the caller: those that the function has saved. The others are in
+/// `regs` already, unless they are all saved.
 ///
 /// # Safety
 ///
-/// `fp` is the frame pointer of a function that has `saved` registers.
+/// `fp` is the frame pointer of a function that has saved registers `saved` bytes below.
 #[inline]
-pub(super) unsafe fn restore(regs: &mut bindings::bpf_unwind_regs, fp: usize, saved: usize) {
-    // SAFETY: By the safety requirements.
-    let [r15, r14, r13, rbx, r12] = unsafe { *(fp.wrapping_sub(saved) as *const [u64; 5]) };
+pub(super) unsafe fn restore(
+    regs: &mut bindings::bpf_unwind_regs,
+    fp: usize,
+    saved: usize,
+    which: Saved,
+) {
+    let mut from = fp.wrapping_sub(saved) as *const u64;
+    let mut which = which.0;
 
-    regs.saved = [rbx, r12, r13, r14, r15];
+    let [rbx, r12, r13, r14, r15] = &mut regs.saved;
+    for register in [r15, r14, r13, rbx, r12] {
+        if which & 1 != 0 {
+            // SAFETY: By the safety requirements.
+            *register = unsafe { *from };
+            from = from.wrapping_add(1);
+        }
+        which >>= 1;
+    }
 }
 
 /// Goes on in an exception callback, which takes over the frame.

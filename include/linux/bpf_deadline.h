@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * When a run of a BPF program has to end, and who ends it.
+ *
+ * The verifier puts checkpoints where a run can stay long: in front of jumps
+ * backwards and of tail calls, and into functions that are called back. Each
+ * takes from the fuel of its CPU what the code up to the next one is worth. When
+ * the fuel is used up, which is about a millisecond later, the checkpoint asks a
+ * module whether the run goes on.
+ */
+#ifndef _LINUX_BPF_DEADLINE_H
+#define _LINUX_BPF_DEADLINE_H
+
+#include <linux/percpu.h>
+#include <linux/types.h>
+
+struct bpf_unwind_regs;
+struct bpf_verifier_env;
+struct module;
+
+/* src_reg of BPF_JMP | BPF_JCOND; imm is what it takes from the fuel, 0 that a throw may go on. */
+#define BPF_CHECKPOINT	1
+
+/* What a jump backwards takes for each instruction up to its target, for each call, and at most. */
+#define BPF_CHECKPOINT_INSN	1
+#define BPF_CHECKPOINT_CALL	8
+#define BPF_CHECKPOINT_MAX	(1 << 20)
+
+/* Bounds of a deadline that a program brings along: declaration tag "deadline_us:N". */
+#define BPF_DEADLINE_MIN_US	1000
+#define BPF_DEADLINE_MAX_US	10000000
+#define BPF_DEADLINE_TAG	"deadline_us:"
+
+/* Why a program is not run. */
+enum bpf_stopped {
+	BPF_STOPPED_NOT,
+	BPF_STOPPED_OPERATOR,	/* somebody has said so */
+	BPF_STOPPED_OFTEN,	/* its runs had to be ended again and again */
+};
+
+/* In the frame where a run ends. All times are ns of CPU time between checkpoints. */
+struct bpf_run {
+	u64 last;		/* when the run was looked at, 0: not yet */
+	u64 spent;		/* since it was looked at first */
+	u64 section;		/* spent when it came to be in the context it is in, and which that is */
+};
+
+struct bpf_deadline {
+	const struct bpf_deadline_ops *ops;
+	u64 limit;		/* ns, by declaration tag; 0 if it has none */
+	s64 result;		/* of a run that is ended, or not run */
+	u32 stopped;		/* enum bpf_stopped, looked at by the program's first instructions */
+	u32 refill;		/* fuel that lasts about a millisecond */
+	bool callback;		/* the program has an exception callback of its own */
+	/* For reports. */
+	u64 longest;		/* ns that a run has taken, as far as checkpoints have seen it */
+	u64 deadlines;		/* runs ended for their deadline */
+	u64 kills;		/* runs ended by an operator */
+	u64 ended_at;		/* when the last one was, ns of CLOCK_MONOTONIC, or 0 */
+	u64 spent;		/* by that one, ns */
+	u64 exceeded;		/* its deadline, ns, or 0: an operator ended it */
+	u64 held;		/* slots that were released then */
+	u32 row;		/* runs ended in short succession */
+};
+
+/**
+ * struct bpf_deadline_ops - what a module gives the verifier
+ * @owner: pinned by every program that is loaded with it
+ * @checkpoint: called when the fuel is used up, in any context, NMI included. Returns
+ *	the fuel for what follows, or a negative number if it has ended the run.
+ */
+struct bpf_deadline_ops {
+	struct module *owner;
+	int (*checkpoint)(struct bpf_unwind_regs *regs);
+};
+
+DECLARE_PER_CPU(int, bpf_checkpoint_fuel);
+
+int bpf_deadline_register(const struct bpf_deadline_ops *ops);
+void bpf_deadline_unregister(const struct bpf_deadline_ops *ops);
+
+/* Has every CPU ask at its next checkpoint. Any context in which interrupts are on. */
+void bpf_deadline_kick(void);
+
+/* In assembly: asks, all registers of the program preserved. */
+void bpf_checkpoint_stub(void);
+/* What that calls. Returns whether the program goes on where @regs say. */
+bool bpf_checkpoint(struct bpf_unwind_regs *regs);
+
+/* For the verifier. */
+struct bpf_deadline *bpf_deadline_alloc(struct bpf_verifier_env *env);
+void bpf_deadline_free(struct bpf_deadline *deadline);
+u32 bpf_checkpoint_weight(const struct bpf_verifier_env *env, u32 from, u32 to);
+u32 bpf_checkpoint_at(const struct bpf_verifier_env *env, u32 insn_idx);
+
+#endif /* _LINUX_BPF_DEADLINE_H */

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! How much fuel lasts about a millisecond.
+
+use kernel::bpf::unwind::Deadline;
+
+/// Bounds of the fuel.
+const MIN: u32 = 1 << 6;
+const MAX: u32 = 1 << 24;
+/// As much as is given to a program of which is not known how long it lasts.
+const UNKNOWN: u32 = 1 << 20;
+
+/// Gaps between checkpoints that are as they should be, in ns.
+const GOAL: u64 = 1_000_000;
+const SHORT: u64 = GOAL / 2;
+const LONG: u64 = GOAL * 2;
+/// A longer one may have been somebody else's.
+const LONGEST: u64 = GOAL * 10;
+
+/// Returns the fuel until the next checkpoint at which the program asks, learning from how long it
+/// has lasted: `gap`, unless the run has just begun.
+pub(crate) fn next(deadline: &Deadline, gap: Option<u64>) -> u32 {
+    let fuel = deadline.fuel();
+    let next = match gap {
+        // Runs that are shorter than the fuel lasts.
+        None => fuel.saturating_mul(2).min(fuel.max(UNKNOWN)),
+        Some(gap) if gap < SHORT => fuel.saturating_mul(2),
+        Some(gap) if gap > LONG => scale(fuel, gap.min(LONGEST)),
+        Some(_) => fuel,
+    }
+    .clamp(MIN, MAX);
+
+    if next != fuel {
+        deadline.set_fuel(next);
+    }
+    next
+}
+
+/// Returns what of `fuel` would have lasted as long as it should.
+fn scale(fuel: u32, gap: u64) -> u32 {
+    let scaled = u64::from(fuel).wrapping_mul(GOAL).checked_div(gap);
+
+    scaled.and_then(|fuel| fuel.try_into().ok()).unwrap_or(MIN)
+}

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! How long a run may take.
+
+use core::time::Duration;
+use kernel::{
+    bindings,
+    preempt::{
+        self,
+        Context, //
+    },
+    prelude::*,
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    },
+};
+
+/// Runs that are ended less than that apart are ended in succession.
+pub(crate) const APART: Duration = Duration::from_secs(10);
+
+/// What a run keeps others from, from least to most.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Class {
+    /// Its task sleeps and is preempted as any other.
+    Sleepable = 0,
+    /// It is preempted, but cannot sleep.
+    Task = 1,
+    /// Its CPU runs nothing else but interrupts: preemption is off, a resilient spin lock is held,
+    /// a softirq is served.
+    Atomic = 2,
+    /// Its CPU runs nothing else: interrupts are off, a spin lock is held, in hardirq and NMI.
+    Irq = 3,
+}
+
+impl Class {
+    /// Returns the class of a run that executes now.
+    pub(crate) fn now(may_sleep: bool) -> Self {
+        match Context::current() {
+            Context::Nmi | Context::Hardirq => Self::Irq,
+            _ if preempt::interrupts_off() => Self::Irq,
+            Context::Softirq => Self::Atomic,
+            Context::Task if preempt::preemption_off() => Self::Atomic,
+            Context::Task if may_sleep => Self::Sleepable,
+            Context::Task => Self::Task,
+        }
+    }
+
+    fn limit(self) -> u64 {
+        let setting = match self {
+            Self::Sleepable => Setting::Sleepable,
+            Self::Task => Setting::Task,
+            Self::Atomic => Setting::Atomic,
+            Self::Irq => Setting::Irq,
+        };
+
+        setting.get().saturating_mul(1000)
+    }
+}
+
+/// Returns the deadline, in ns, that a run has exceeded which has taken `spent`, and `section`
+/// since it came to be in `class`. `own` is the one that the program has brought along.
+pub(crate) fn exceeded(
+    spent: u64,
+    section: u64,
+    class: Class,
+    may_sleep: bool,
+    own: Option<u64>,
+) -> Option<u64> {
+    let least = if may_sleep {
+        Class::Sleepable
+    } else {
+        Class::Task
+    };
+    let whole = own.unwrap_or_else(|| least.limit());
+    let here = class.limit();
+
+    if spent > whole {
+        Some(whole)
+    } else if matches!(class, Class::Atomic | Class::Irq) && section > here {
+        Some(here)
+    } else {
+        None
+    }
+}
+
+/// What can be set, for all programs.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+pub(crate) enum Setting {
+    /// Deadlines of the classes, in us.
+    Sleepable = 0,
+    Task = 1,
+    Atomic = 2,
+    Irq = 3,
+    /// So many runs that are ended in succession stop a program.
+    Row = 4,
+}
+
+/// Values by the numbers of the settings.
+static VALUES: [Atomic<u64>; 5] = [
+    Atomic::new(2_000_000),
+    Atomic::new(250_000),
+    Atomic::new(100_000),
+    Atomic::new(50_000),
+    Atomic::new(10),
+];
+
+impl Setting {
+    fn value(self) -> &'static Atomic<u64> {
+        let [sleepable, task, atomic, irq, row] = &VALUES;
+
+        match self {
+            Self::Sleepable => sleepable,
+            Self::Task => task,
+            Self::Atomic => atomic,
+            Self::Irq => irq,
+            Self::Row => row,
+        }
+    }
+
+    pub(crate) fn get(self) -> u64 {
+        self.value().load(Relaxed)
+    }
+
+    /// Sets the value, `ERANGE` if it is out of bounds.
+    pub(crate) fn set(self, value: u64) -> Result {
+        let bounds = match self {
+            Self::Row => 1..=1_000_000,
+            _ => bindings::BPF_DEADLINE_MIN_US.into()..=bindings::BPF_DEADLINE_MAX_US.into(),
+        };
+
+        if !bounds.contains(&value) {
+            return Err(ERANGE);
+        }
+        self.value().store(value, Relaxed);
+        Ok(())
+    }
+}
+
+impl TryFrom<u32> for Setting {
+    type Error = Error;
+
+    fn try_from(setting: u32) -> Result<Self> {
+        Ok(match setting {
+            0 => Self::Sleepable,
+            1 => Self::Task,
+            2 => Self::Atomic,
+            3 => Self::Irq,
+            4 => Self::Row,
+            _ => return Err(EINVAL),
+        })
+    }
+}
