@@ -10,4 +10,7 @@
 	SEC("xdp")								\
 	__attribute__((btf_decl_tag("row:" #repeat ":" name)))
 
+/* A module that has to be there when the program is loaded, where the kernel has it. */
+#define __needs(name)	__attribute__((btf_decl_tag("needs:" #name)))
+
 #endif /* _BACKSTOP_ROW_H */

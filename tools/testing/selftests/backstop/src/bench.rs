@@ -51,6 +51,10 @@ fn run_object(object: &Object) -> Result<()> {
         else {
             continue;
         };
+        for module in tags.iter().filter_map(|tag| tag.strip_prefix("needs:")) {
+            // An unpatched kernel does not have it, and runs the program without.
+            let _ = load_module(module, "");
+        }
         let repeat = repeat
             .parse()
             .with_context(|| format!("{function}: no number"))?;

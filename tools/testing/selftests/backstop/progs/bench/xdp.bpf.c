@@ -2,13 +2,10 @@
 /* What --bench runs: each program is a row of its table, run by itself with nothing around it. */
 #include <vmlinux.h>
 #include <bpf/bpf_helpers.h>
+#include "bench_loops.h"
 #include "row.h"
 
 char LICENSE[] SEC("license") = "GPL";
-
-int bpf_iter_num_new(struct bpf_iter_num *it, int start, int end) __ksym;
-int *bpf_iter_num_next(struct bpf_iter_num *it) __ksym;
-void bpf_iter_num_destroy(struct bpf_iter_num *it) __ksym;
 
 ROW("program without throw or loop", 1000000)
 int empty(struct xdp_md *ctx)
@@ -19,27 +16,17 @@ int empty(struct xdp_md *ctx)
 ROW("bpf_iter_num, 1,000 rounds", 10000)
 int iter_num(struct xdp_md *ctx)
 {
-	struct bpf_iter_num it;
-	int sum = 0, *i;
-
-	bpf_iter_num_new(&it, 0, 1000);
-	while ((i = bpf_iter_num_next(&it)))
-		sum += *i;
-	bpf_iter_num_destroy(&it);
-	return sum ? XDP_PASS : XDP_DROP;
-}
-
-static int add(__u32 index, int *sum)
-{
-	*sum += index;
-	return 0;
+	return sum_by_iter() ? XDP_PASS : XDP_DROP;
 }
 
 ROW("bpf_loop, 1,000 rounds", 10000)
 int loop(struct xdp_md *ctx)
 {
-	int sum = 0;
+	return sum_by_loop() ? XDP_PASS : XDP_DROP;
+}
 
-	bpf_loop(1000, add, &sum, 0);
-	return sum ? XDP_PASS : XDP_DROP;
+ROW("may_goto, 1,000 rounds", 10000)
+int may_goto(struct xdp_md *ctx)
+{
+	return sum_by_may_goto() ? XDP_PASS : XDP_DROP;
 }
