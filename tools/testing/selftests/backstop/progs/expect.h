@@ -13,6 +13,7 @@
  * __msg(pattern)	with __failure, text of the loader's and verifier's log;
  *			several are looked for in order
  * __without_cap(cap)	loaded without this capability, by name
+ * __module(name)	loaded while this module is there
  * __without_module(name)	loaded while this module is not there
  * __with(program)	loaded along with this one, in the same object
  *
@@ -70,6 +71,7 @@
 #define __failure(errno)	__expect("failure=" #errno)
 #define __msg(pattern)		__expect("msg=" pattern)
 #define __without_cap(cap)	__expect("without_cap=" #cap)
+#define __module(name)		__expect("module=" #name)
 #define __without_module(name)	__expect("without_module=" #name)
 #define __with(program)		__expect("with=" #program)
 #define __event(name)		__expect("event=" #name)

@@ -49,7 +49,10 @@ impl Test {
     /// The modules that must be loaded for it.
     pub fn modules(&self) -> Result<BTreeSet<String>> {
         Ok(match &self.body {
-            Body::Program { object, .. } => kfunc_modules(object)?.into_values().collect(),
+            Body::Program { object, .. } => kfunc_modules(object)?
+                .into_values()
+                .chain(self.expectation.modules.iter().cloned())
+                .collect(),
             Body::Code { modules, .. } => modules.iter().map(|&module| module.to_owned()).collect(),
         })
     }

@@ -20,6 +20,8 @@ pub struct Expectation {
     pub messages: Vec<Pattern>,
     pub without_cap: Option<CapabilitySet>,
     pub without_module: Option<String>,
+    /// Beside those whose kfuncs the object calls.
+    pub modules: Vec<String>,
     /// Programs of the object that are loaded, too.
     pub with: Vec<String>,
     pub event: Event,
@@ -191,6 +193,7 @@ impl Expectation {
                 let cap = CapabilitySet::from_name(value).filter(|cap| !cap.is_empty());
                 self.without_cap = Some(cap.ok_or_else(|| bad("no known capability"))?);
             }
+            "module" => self.modules.push(value.to_owned()),
             "without_module" => self.without_module = Some(value.to_owned()),
             "with" => self.with.push(value.to_owned()),
             "event" => {

@@ -17,9 +17,13 @@ use rustix::system::{delete_module, finit_module};
 use crate::catalogue::{Body, Test};
 use crate::expectation::{End, Event, Load, StopCommands};
 use crate::loader;
+use crate::perform::DEADLINE;
 
 /// On the kernel's command line it says that the machine was made for the tests.
 pub const VM_WORD: &str = "backstop.vm=1";
+
+/// Gives every program that loops a deadline while it is loaded: only where a test wants that.
+const DEADLINES: &str = "bpf_deadline";
 
 /// Why a test is not run here.
 #[derive(Debug)]
@@ -77,10 +81,13 @@ impl Permission {
         }
         self.missing(program_type_is_known(test))?;
         self.missing(crash_kernel_as_wanted(expectation.crash_kernel))?;
-        for module in test
+        let modules = test
             .modules()
-            .map_err(|error| Obstacle::Fail(format!("{error:#}")))?
-        {
+            .map_err(|error| Obstacle::Fail(format!("{error:#}")))?;
+        if !modules.contains(DEADLINES) && module_is_loaded(DEADLINES) {
+            self.missing(unload_unused(DEADLINES, Instant::now() + DEADLINE))?;
+        }
+        for module in modules {
             self.missing(load_module(&module, ""))?;
         }
         Ok(())

@@ -169,7 +169,13 @@ fn test_run(program: &ProgramMut<'_>) -> Result<i32> {
 fn takes_packet(kind: ProgramType) -> bool {
     matches!(
         kind,
-        ProgramType::Xdp | ProgramType::SchedCls | ProgramType::CgroupSkb
+        ProgramType::Xdp
+            | ProgramType::SchedCls
+            | ProgramType::SchedAct
+            | ProgramType::CgroupSkb
+            | ProgramType::SocketFilter
+            | ProgramType::FlowDissector
+            | ProgramType::LwtXmit
     )
 }
 

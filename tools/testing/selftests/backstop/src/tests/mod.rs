@@ -2,6 +2,7 @@
 //! Tests that tags cannot say, by subject.
 
 mod concurrency;
+mod deadline;
 mod module;
 mod namespace;
 mod unwind;
@@ -17,6 +18,7 @@ const MODULE: &str = "bpf_destructive";
 pub fn all() -> Vec<Test> {
     [
         concurrency::tests(),
+        deadline::tests(),
         module::tests(),
         namespace::tests(),
         unwind::tests(),

@@ -636,7 +636,7 @@ fn both_cpus(_: &Armed) -> Result<()> {
 }
 
 /// libbpf-rs runs programs of an object only, which is not for two threads.
-fn run_fd(fd: BorrowedFd<'_>) -> Result<i32> {
+pub fn run_fd(fd: BorrowedFd<'_>) -> Result<i32> {
     let mut options = libbpf_rs::libbpf_sys::bpf_test_run_opts {
         sz: size_of::<libbpf_rs::libbpf_sys::bpf_test_run_opts>() as _,
         ..Default::default()

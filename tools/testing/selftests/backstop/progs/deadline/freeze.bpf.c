@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: GPL-2.0
+/* A program that would freeze the machine, and one that watches how it is ended; for tests/deadline.rs. */
+#include <vmlinux.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+
+#include "deadline.h"
+
+char LICENSE[] SEC("license") = "GPL";
+
+__u64 sum;
+
+SEC("raw_tp/sched_switch")
+int freeze(void *ctx)
+{
+	int i, j;
+
+	bpf_for(i, 0, 100000)
+		bpf_for(j, 0, 100000)
+			sum += one;
+	return 0;
+}
+
+SEC("tc") __soon
+int slow(void *ctx)
+{
+	int i, j;
+
+	bpf_for(i, 0, ROUNDS)
+		bpf_for(j, 0, ROUNDS)
+			sum += one;
+	return 0;
+}
+
+/* As slow as it is told. */
+__u32 rounds SEC(".data.rounds");
+
+SEC("tc")
+int timed(void *ctx)
+{
+	int i, j;
+
+	bpf_for(i, 0, rounds)
+		bpf_for(j, 0, 1000)
+			sum += one;
+	return 7;
+}
+
+/* What tracepoint bpf_prog_terminate says. */
+struct seen {
+	__u64 runs;
+	__u64 deadline;
+	__u64 late;	/* by how much the latest one was, ns */
+	__u64 cpus;	/* a bit each */
+	__u64 stopped;	/* ended without having exceeded one */
+	__u32 prog_id;
+} seen SEC(".data.seen");
+
+SEC("tp_btf/bpf_prog_terminate")
+int BPF_PROG(watch, const struct bpf_prog *prog, __u64 deadline, __u64 spent, unsigned long ip,
+	     __u32 frames, __u32 released, bool resumed)
+{
+	/* What the last one of the row has stopped. */
+	if (!deadline) {
+		__sync_fetch_and_add(&seen.stopped, 1);
+		return 0;
+	}
+	__sync_fetch_and_add(&seen.runs, 1);
+	__sync_fetch_and_or(&seen.cpus, 1ULL << bpf_get_smp_processor_id());
+	seen.deadline = deadline;
+	seen.prog_id = prog->aux->id;
+	if (spent - deadline > seen.late)
+		seen.late = spent - deadline;
+	return 0;
+}

@@ -1,0 +1,343 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Runs that take too long, where that takes more than to run one program: a machine that would
+//! freeze, reports, programs that are stopped.
+
+use std::io::Read;
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::{Arc, Barrier};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use libbpf_rs::{MapCore, MapFlags, MapHandle, Object as LoadedObject, Program, ProgramInput};
+use rustix::io::Errno;
+use rustix::thread::{CpuSet, sched_setaffinity};
+
+use crate::arm::Armed;
+use crate::catalogue::{Body, Test, object};
+use crate::expectation::Expectation;
+use crate::ledger::Ledger;
+use crate::loader;
+use crate::machine::{unload_module, unload_unused};
+use crate::perform::{DEADLINE, PACKET, program};
+use crate::tests::unwind::run_fd;
+
+const MODULE: &str = "bpf_deadline";
+/// By how much a run may outlive its deadline.
+const LATE: Duration = Duration::from_millis(10);
+/// Runs that are ended in succession before a program is stopped.
+const ROW: u64 = 10;
+/// What a classifier that is ended, or not run, returns: TC_ACT_UNSPEC.
+const UNSPEC: i32 = -1;
+
+pub fn tests() -> Vec<Test> {
+    vec![
+        test(
+            "freeze",
+            "a program that would freeze the machine is ended on all CPUs, and stopped at last",
+            freeze,
+        ),
+        test(
+            "report",
+            "the stderr stream of a program says that a run was ended, and why",
+            report,
+        ),
+        test(
+            "stops",
+            "a program whose runs are ended again and again is not run any more",
+            stops,
+        ),
+        test(
+            "in_time",
+            "a run that takes less than its deadline is left alone",
+            in_time,
+        ),
+        test(
+            "freplace",
+            "a program that replaces a function is ended, and the function's caller goes on",
+            freplace,
+        ),
+        test(
+            "below",
+            "a program on a function's entry is ended, and the one that calls the function goes on",
+            below,
+        ),
+        test(
+            "both_cpus",
+            "runs of one program are ended on both CPUs at once",
+            both_cpus,
+        ),
+        test(
+            "module_busy",
+            "the module cannot go while a program has a deadline, and can afterwards",
+            module_busy,
+        ),
+    ]
+}
+
+fn test(name: &str, description: &str, run: fn(&Armed) -> Result<()>) -> Test {
+    Test {
+        name: format!("deadline/{name}"),
+        expectation: Expectation {
+            description: description.into(),
+            ..Expectation::default()
+        },
+        body: Body::Code {
+            modules: &["bpf_unwind", "bpf_unwind_test", MODULE],
+            run,
+        },
+    }
+}
+
+fn load(programs: &[&str]) -> Result<LoadedObject> {
+    load_from("freeze", programs)
+}
+
+fn load_from(name: &str, programs: &[&str]) -> Result<LoadedObject> {
+    Ok(loader::load(object("deadline", name)?, programs)??)
+}
+
+/// What runs are to let go of, in any order.
+fn releases(labels: &str) -> Expectation {
+    Expectation {
+        released: Some(labels.into()),
+        ..Expectation::default()
+    }
+}
+
+fn run(loaded: &LoadedObject, name: &str) -> Result<i32> {
+    let input = ProgramInput {
+        data_in: Some(&PACKET),
+        ..ProgramInput::default()
+    };
+    let output = program(loaded, name)?.test_run(input)?;
+    Ok(output.return_value as i32)
+}
+
+fn section(loaded: &LoadedObject, name: &str) -> Result<MapHandle> {
+    let map = loaded
+        .maps()
+        .find(|map| map.name() == name)
+        .with_context(|| format!("no map {name}"))?;
+    Ok(MapHandle::try_from(&map)?)
+}
+
+/// struct seen of progs/deadline/freeze.bpf.c
+struct Seen {
+    runs: u64,
+    deadline: Duration,
+    late: Duration,
+    cpus: u64,
+    stopped: u64,
+    prog_id: u32,
+}
+
+impl Seen {
+    fn read(loaded: &LoadedObject) -> Result<Self> {
+        let value = section(loaded, ".data.seen")?
+            .lookup(&0u32.to_ne_bytes(), MapFlags::ANY)?
+            .context("no value")?;
+        let words: Vec<u64> = value
+            .chunks_exact(8)
+            .map(|word| u64::from_ne_bytes(word.try_into().expect("8 bytes")))
+            .collect();
+        let [runs, deadline, late, cpus, stopped, ids] = words[..] else {
+            bail!("{} words", words.len())
+        };
+        Ok(Self {
+            runs,
+            deadline: Duration::from_nanos(deadline),
+            late: Duration::from_nanos(late),
+            cpus,
+            stopped,
+            prog_id: ids as u32,
+        })
+    }
+}
+
+/// The text in the stderr stream.
+fn stderr(loaded: &LoadedObject, name: &str) -> Result<String> {
+    let mut text = String::new();
+    program(loaded, name)?.stderr().read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// Two threads, one on each CPU, that give way to others as long as the machine lets them.
+fn freeze(_: &Armed) -> Result<()> {
+    let loaded = load(&["freeze", "watch"])?;
+    let watched = program(&loaded, "watch")?.attach()?;
+    let frozen = program(&loaded, "freeze")?.attach()?;
+    let until = Instant::now() + DEADLINE;
+    let busy = [0, 1].map(|cpu| {
+        thread::spawn(move || -> Result<()> {
+            let mut cpus = CpuSet::new();
+            cpus.set(cpu);
+            sched_setaffinity(None, &cpus).context("moving to a CPU of its own")?;
+            for _ in 0..2 * ROW {
+                thread::sleep(Duration::from_millis(1));
+                ensure!(
+                    Instant::now() < until,
+                    "CPU {cpu} hardly runs anything else"
+                );
+            }
+            Ok(())
+        })
+    });
+    for thread in busy {
+        thread
+            .join()
+            .map_err(|_| anyhow::anyhow!("a thread panicked"))??;
+    }
+    drop(frozen);
+    drop(watched);
+
+    let seen = Seen::read(&loaded)?;
+    let id = Program::id_from_fd(program(&loaded, "freeze")?.as_fd())?;
+    ensure!(seen.prog_id == id, "program {} was ended", seen.prog_id);
+    ensure!(
+        seen.cpus == 0b11,
+        "runs were ended on CPUs {:#b}",
+        seen.cpus
+    );
+    ensure!(
+        (ROW..=ROW + 1).contains(&seen.runs) && seen.runs + seen.stopped <= ROW + 1,
+        "{} runs were ended for their deadline, not {ROW}, and {} because the program was stopped",
+        seen.runs,
+        seen.stopped
+    );
+    ensure!(
+        seen.late <= LATE,
+        "a run outlived its deadline of {:?} by {:?}",
+        seen.deadline,
+        seen.late
+    );
+    let text = stderr(&loaded, "freeze")?;
+    ensure!(
+        text.contains("ERROR: Deadline exceeded") && text.contains("ERROR: Not run any more"),
+        "the stream says:\n{text}"
+    );
+    Ok(())
+}
+
+fn report(_: &Armed) -> Result<()> {
+    let loaded = load(&["slow"])?;
+    let result = run(&loaded, "slow")?;
+    ensure!(result == UNSPEC, "the run returned {result}");
+    let text = stderr(&loaded, "slow")?;
+    let expected = regex::Regex::new(
+        r"(?s)^ERROR: Deadline exceeded\nDeadline         = 30000 us\nElapsed          = (\d+) us\nTotal released   = 0\nCPU: .*Call trace:\n.*slow",
+    )?;
+    let elapsed: u64 = expected
+        .captures(&text)
+        .with_context(|| format!("the stream says:\n{text}"))?[1]
+        .parse()?;
+    let late = Duration::from_micros(elapsed.saturating_sub(30_000));
+    ensure!(elapsed > 30_000 && late <= LATE, "ended after {elapsed} us");
+    Ok(())
+}
+
+fn stops(_: &Armed) -> Result<()> {
+    let loaded = load(&["slow", "watch"])?;
+    let _watched = program(&loaded, "watch")?.attach()?;
+    for _ in 0..ROW + 3 {
+        let result = run(&loaded, "slow")?;
+        ensure!(result == UNSPEC, "a run returned {result}");
+    }
+    let seen = Seen::read(&loaded)?;
+    ensure!(
+        seen.runs == ROW,
+        "{} runs were ended, the others not run",
+        seen.runs
+    );
+    let text = stderr(&loaded, "slow")?;
+    ensure!(
+        text.contains(&format!(
+            "ERROR: Not run any more\nRuns ended in row = {ROW}\n"
+        )),
+        "the stream says:\n{text}"
+    );
+    Ok(())
+}
+
+fn in_time(_: &Armed) -> Result<()> {
+    let loaded = load(&["timed", "watch"])?;
+    let _watched = program(&loaded, "watch")?.attach()?;
+    let rounds = section(&loaded, ".data.rounds")?;
+    // Some milliseconds, and tens of times the fuel.
+    for n in [0u32, 1, 10, 100, 1000] {
+        let mut value = vec![0; rounds.value_size() as usize];
+        value[..4].copy_from_slice(&n.to_ne_bytes());
+        rounds.update(&0u32.to_ne_bytes(), &value, MapFlags::ANY)?;
+        let result = run(&loaded, "timed")?;
+        ensure!(result == 7, "{n} rounds returned {result}");
+    }
+    let seen = Seen::read(&loaded)?;
+    ensure!(seen.runs == 0, "{} runs were ended", seen.runs);
+    Ok(())
+}
+
+fn freplace(_: &Armed) -> Result<()> {
+    let ledger = Ledger::open()?;
+    let loaded = load_from("stack", &["replace_target"])?;
+    let fd = program(&loaded, "replace_target")?.as_fd().as_raw_fd();
+    let replacing =
+        loader::load_with(object("deadline", "stack")?, &["replacement"], |program| {
+            Ok(program.set_attach_target(fd, Some("replaceable".into()))?)
+        })??;
+    let _link = program(&replacing, "replacement")?.attach()?;
+    let result = run(&loaded, "replace_target")?;
+    ensure!(result == 40, "the caller returned {result}, not 40 and 0");
+    ledger.settle(&releases("a"), 1, Instant::now() + DEADLINE)
+}
+
+fn below(_: &Armed) -> Result<()> {
+    let ledger = Ledger::open()?;
+    let loaded = load_from("stack", &["above", "below"])?;
+    let _link = program(&loaded, "below")?.attach()?;
+    let result = run(&loaded, "above")?;
+    ensure!(result == 42, "the program above returned {result}");
+    ledger.settle(&releases("ab"), 1, Instant::now() + DEADLINE)
+}
+
+fn both_cpus(_: &Armed) -> Result<()> {
+    const RUNS: usize = 4;
+    let ledger = Ledger::open()?;
+    let loaded = load_from("stack", &["concurrent"])?;
+    let id = Program::id_from_fd(program(&loaded, "concurrent")?.as_fd())?;
+    let go = Arc::new(Barrier::new(2));
+    let racers = [0, 1].map(|cpu| {
+        let go = Arc::clone(&go);
+        thread::spawn(move || -> Result<()> {
+            let mut cpus = CpuSet::new();
+            cpus.set(cpu);
+            sched_setaffinity(None, &cpus).context("moving to a CPU of its own")?;
+            let fd = Program::fd_from_id(id)?;
+            go.wait();
+            for _ in 0..RUNS {
+                let result = run_fd(fd.as_fd())?;
+                ensure!(
+                    result == -libc::ETIMEDOUT,
+                    "a run on CPU {cpu} returned {result}"
+                );
+            }
+            Ok(())
+        })
+    });
+    for racer in racers {
+        racer
+            .join()
+            .map_err(|_| anyhow::anyhow!("a racer panicked"))??;
+    }
+    ledger.settle(&releases("cd"), 2 * RUNS, Instant::now() + DEADLINE)
+}
+
+fn module_busy(_: &Armed) -> Result<()> {
+    let loaded = load(&["slow"])?;
+    match unload_module(MODULE) {
+        Err(Errno::WOULDBLOCK) => (),
+        Err(error) => bail!("unloading fails with {error}, not because it is busy"),
+        Ok(()) => bail!("the module went while a program was loaded that has a deadline"),
+    }
+    drop(loaded);
+    unload_unused(MODULE, Instant::now() + DEADLINE)
+}
