@@ -81,11 +81,13 @@ impl Throw<'_> {
 
     #[cold]
     fn set_next_report(&self, next: usize, now: usize) -> bool {
+        // `HZ` of the bindings is that of user space.
+        let a_second = bindings::CONFIG_HZ as usize;
         // SAFETY: The program runs, and the field is written here only.
         let report = unsafe { Atomic::from_ptr(self.next_report()) };
 
         report
-            .cmpxchg(next, now.wrapping_add(bindings::HZ as usize), Relaxed)
+            .cmpxchg(next, now.wrapping_add(a_second), Relaxed)
             .is_ok()
     }
 
