@@ -86,12 +86,16 @@ THROW_FROM(kprobe_multi, "kprobe.multi/__x64_sys_getpgid", TASK, "a probe on man
 	   __event(syscall))
 THROW_FROM(kretprobe_multi, "kretprobe.multi/__x64_sys_getpgid", TASK,
 	   "a probe on the returns of many functions", 8, __event(syscall))
+THROW_FROM(kprobe_session, "kprobe.session/__x64_sys_getpgid", TASK,
+	   "a probe on calls and returns of many functions", 8, __event(syscall))
 THROW_FROM(fentry, "fentry/__x64_sys_getpgid", TASK, "a function's entry", 8, __event(syscall))
 THROW_FROM(fentry_private_stack, "fentry/__x64_sys_getpgid", TASK,
 	   "a function's entry, on a stack of its own", 200, __event(syscall))
 THROW_FROM(fentry_sleepable, "fentry.s/__x64_sys_getpgid", TASK, "a sleepable program", 8,
 	   __event(syscall))
 THROW_FROM(fexit, "fexit/__x64_sys_getpgid", TASK, "a function's exit", 8, __event(syscall))
+THROW_FROM(fsession, "fsession/__x64_sys_getpgid", TASK, "a function's entry or exit", 8,
+	   __event(syscall))
 THROW_FROM(fmod_ret, "fmod_ret/__x64_sys_getpgid", TASK,
 	   "a program that may change a function's result", 8, __event(syscall))
 THROW_FROM(lsm, "lsm/task_getpgid", TASK, "a security hook", 8, __event(syscall))

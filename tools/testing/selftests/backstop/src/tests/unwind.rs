@@ -2,6 +2,8 @@
 //! What a throw lets go of, where that takes more than to run one program: sockets, rings and control
 //! groups of user space, devices, trampolines and other programs on the same stack, two CPUs.
 
+mod traced;
+
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -40,7 +42,7 @@ const RUNS: usize = 3;
 const LOOPBACK: i32 = 1;
 
 pub fn tests() -> Vec<Test> {
-    vec![
+    let mut tests = vec![
         test(
             "cgroup_goes",
             "a control group that a program held when it threw can go away",
@@ -121,7 +123,9 @@ pub fn tests() -> Vec<Test> {
             "the module cannot go while a program depends on it, and can afterwards",
             module_busy,
         ),
-    ]
+    ];
+    tests.extend(traced::tests());
+    tests
 }
 
 fn test(name: &str, description: &str, run: fn(&Armed) -> Result<()>) -> Test {
