@@ -3,6 +3,7 @@
 //! groups of user space, devices, trampolines and other programs on the same stack, two CPUs.
 
 mod traced;
+mod visible;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -125,6 +126,7 @@ pub fn tests() -> Vec<Test> {
         ),
     ];
     tests.extend(traced::tests());
+    tests.extend(visible::tests());
     tests
 }
 
@@ -636,16 +638,33 @@ fn both_cpus(_: &Armed) -> Result<()> {
         "{} objects were released, not {expected}",
         entries.released
     );
+    let throws = visible::throws(fd.as_fd())?;
+    ensure!(
+        throws == 2 * MANY as u64,
+        "{throws} throws were counted, not {}",
+        2 * MANY
+    );
     Ok(())
 }
 
 /// libbpf-rs runs programs of an object only, which is not for two threads.
 pub fn run_fd(fd: BorrowedFd<'_>) -> Result<i32> {
+    run_fd_with(fd, &[], 0)
+}
+
+/// Runs a program so often, with a packet unless it is empty.
+fn run_fd_with(fd: BorrowedFd<'_>, packet: &[u8], repeat: u32) -> Result<i32> {
     let mut options = libbpf_rs::libbpf_sys::bpf_test_run_opts {
         sz: size_of::<libbpf_rs::libbpf_sys::bpf_test_run_opts>() as _,
+        data_in: packet.as_ptr().cast(),
+        data_size_in: packet.len() as u32,
+        repeat: repeat as i32,
         ..Default::default()
     };
-    // SAFETY: `options` is whole, has the size that it names, and outlives the call.
+    if packet.is_empty() {
+        options.data_in = std::ptr::null();
+    }
+    // SAFETY: `options` is whole, has the size that it names, and outlives the call; so does the packet.
     let error =
         unsafe { libbpf_rs::libbpf_sys::bpf_prog_test_run_opts(fd.as_raw_fd(), &mut options) };
     ensure!(error == 0, "test run: error {error}");
