@@ -59,3 +59,11 @@ in_namespace() {
 		unshare --map-root-user --map-auto --mount --propagation private "$@"
 	fi
 }
+
+# in_place_of_linux TREE CMD...: with the kernel tree TREE as build/linux. For ccache, where a file is compiled is
+# part of what it is.
+in_place_of_linux() {
+	mkdir -p "$BUILD/linux"
+	# shellcheck disable=SC2016 # expanded inside the namespace
+	in_namespace sh -euc 'mount --bind "$2" "$1"; shift 2; exec "$@"' sh "$BUILD/linux" "$@"
+}
