@@ -83,12 +83,13 @@ impl Accelerator {
         }
     }
 
-    /// How long a guest may take: translated code is slower by an order of magnitude.
-    pub fn deadlines(&self) -> Deadlines {
+    /// How long a guest may take: translated code is slower by an order of magnitude, and a kernel that
+    /// checks itself takes several times as long.
+    pub fn deadlines(&self, kernel: &Kernel) -> Deadlines {
         let scale = match self.kind {
             Kind::Kvm => 1,
             Kind::Tcg => 4,
-        };
+        } * if kernel.is_debug() { 4 } else { 1 };
         Deadlines {
             boot: Duration::from_secs(20) * scale,
             test: Duration::from_secs(15) * scale,
@@ -116,7 +117,7 @@ async fn probe(kernel: &Kernel, initrd: &Path, logs: &Path) -> Result<Option<Str
         kernel: kernel.image.clone(),
         initrd: Some(initrd.to_owned()),
         append: String::new(),
-        memory_mib: 256,
+        memory_mib: kernel.memory_mib() / 2,
         cpus: 1,
         command: Some("true".to_owned()),
         shares: Vec::new(),
@@ -124,7 +125,7 @@ async fn probe(kernel: &Kernel, initrd: &Path, logs: &Path) -> Result<Option<Str
         saved: None,
         logs: logs.join("probe-kvm"),
     };
-    let orders = Orders::new(machine.accelerator.deadlines());
+    let orders = Orders::new(machine.accelerator.deadlines(kernel));
     let record = watch::run(&machine, &orders).await?;
     Ok(match record.ending {
         Ending::Finished { .. } => None,

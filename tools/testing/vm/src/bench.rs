@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::Common;
 use crate::accelerator::Accelerator;
 use crate::console;
-use crate::images::{Images, MEMORY_MIB};
+use crate::images::Images;
 use crate::initramfs::Initramfs;
 use crate::kernel::Kernel;
 use crate::outcome::Ending;
@@ -95,7 +95,7 @@ async fn count(
         kernel: kernel.image.clone(),
         initrd: Some(images.initrd()),
         append: String::new(),
-        memory_mib: MEMORY_MIB,
+        memory_mib: kernel.memory_mib(),
         cpus: 1,
         command: Some("exec backstop_selftests --bench".to_owned()),
         shares: Vec::new(),
@@ -103,7 +103,7 @@ async fn count(
         saved: None,
         logs: common.log_dir.join(name),
     };
-    let mut orders = Orders::new(accelerator.deadlines());
+    let mut orders = Orders::new(accelerator.deadlines(kernel));
     orders.deadlines.boot *= COUNTING;
     orders.deadlines.test *= COUNTING;
     let record = watch::run(&machine, &orders).await?;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::Common;
-use crate::images::{CRASH_APPEND, Images, MEMORY_MIB};
+use crate::images::Images;
 use crate::initramfs::Initramfs;
 use crate::kernel::Kernel;
 use crate::outcome::Ending;
@@ -72,7 +72,7 @@ pub async fn main(options: Options) -> Result<u8> {
         kernel: kernel.image.clone(),
         initrd: Some(images.initrd()),
         append: options.append.clone(),
-        memory_mib: options.memory.unwrap_or(MEMORY_MIB),
+        memory_mib: options.memory.unwrap_or(kernel.memory_mib()),
         cpus: if options.icount { 1 } else { options.cpus },
         command: options.exec.clone(),
         shares: Vec::new(),
@@ -80,11 +80,11 @@ pub async fn main(options: Options) -> Result<u8> {
         saved: None,
         logs: common.log_dir.join("boot"),
     };
-    let mut orders = Orders::new(machine.accelerator.deadlines());
+    let mut orders = Orders::new(machine.accelerator.deadlines(&kernel));
     if options.crash_kernel {
         let dump = common.log_dir.join("boot.dump");
         machine.shares = images.crash_shares(&dump)?;
-        machine.append = format!("{CRASH_APPEND} {}", machine.append);
+        machine.append = format!("{} {}", kernel.crash_append(), machine.append);
         orders.dump = Some(dump);
     }
     if let Some(directory) = options.share {

@@ -10,7 +10,7 @@ use tokio::process::Command;
 use tokio::time::Instant;
 
 use crate::Common;
-use crate::images::{CRASH_APPEND, Images, MEMORY_MIB};
+use crate::images::Images;
 use crate::initramfs::Initramfs;
 use crate::kernel::Kernel;
 use crate::outcome::Ending;
@@ -56,8 +56,8 @@ pub async fn main(options: Options) -> Result<u8> {
         accelerator,
         kernel: kernel.image.clone(),
         initrd: Some(images.initrd()),
-        append: CRASH_APPEND.to_owned(),
-        memory_mib: MEMORY_MIB,
+        append: kernel.crash_append().to_owned(),
+        memory_mib: kernel.memory_mib(),
         cpus: 2,
         command: Some(include_str!("../guest/out-of-memory").to_owned()),
         shares: images.crash_shares(&out)?,
@@ -65,7 +65,7 @@ pub async fn main(options: Options) -> Result<u8> {
         saved: None,
         logs: out.clone(),
     };
-    let mut orders = Orders::new(machine.accelerator.deadlines());
+    let mut orders = Orders::new(machine.accelerator.deadlines(&kernel));
     orders.dump = Some(out.clone());
 
     let mut stages = Stages::new();

@@ -10,12 +10,6 @@ use crate::initramfs::Initramfs;
 use crate::kernel::Kernel;
 use crate::qemu::{APPEND, Share};
 
-/// Memory of a guest.
-pub const MEMORY_MIB: u32 = 512;
-/// Sets memory aside for a crash kernel, and has free pages be zeroes, which the dump leaves out:
-/// makedumpfile takes free pages of 7.3 for slabs.
-pub const CRASH_APPEND: &str = "crashkernel=128M init_on_free=1";
-
 /// One CPU is all a crash kernel can count on.
 const CAPTURE_APPEND: &str = "nr_cpus=1 reset_devices";
 

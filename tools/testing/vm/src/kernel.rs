@@ -42,6 +42,34 @@ impl Kernel {
             .map(|value| value.trim_matches('"'))
     }
 
+    /// Whether it checks itself, as debug.config has it: it is slower, and needs more memory.
+    pub fn is_debug(&self) -> bool {
+        self.symbol("CONFIG_KASAN") == Some("y")
+    }
+
+    /// Memory of a guest.
+    pub fn memory_mib(&self) -> u32 {
+        if self.is_debug() { 1536 } else { 512 }
+    }
+
+    /// What every guest of this kernel is told: here, not to stop reporting after the first mistake.
+    pub fn append(&self) -> &'static str {
+        if self.is_debug() {
+            "kasan_multi_shot"
+        } else {
+            ""
+        }
+    }
+
+    /// What sets memory aside for this kernel as a crash kernel, and has free pages be zeroes, which the
+    /// dump leaves out: makedumpfile takes free pages of 7.3 for slabs.
+    pub fn crash_append(&self) -> &'static str {
+        match self.is_debug() {
+            true => "crashkernel=512M init_on_free=1",
+            false => "crashkernel=128M init_on_free=1",
+        }
+    }
+
     /// One line each of what a result depends on.
     pub fn facts(&self) -> Vec<String> {
         let digest = format!("{:x}", Sha256::digest(&self.config));
@@ -106,6 +134,15 @@ mod tests {
         assert_eq!(facts[0], "kernel: 7.3.4-backstop");
         assert_eq!(facts[2], "compiler: clang 19");
         assert_eq!(facts[4], "pahole: 1.30");
+    }
+
+    #[test]
+    fn a_kernel_that_checks_itself_gets_more_memory() {
+        let dir = build();
+        assert!(!Kernel::open(dir.path()).unwrap().is_debug());
+        fs::write(dir.path().join(".config"), "CONFIG_KASAN=y\n").unwrap();
+        let kernel = Kernel::open(dir.path()).unwrap();
+        assert!(kernel.is_debug() && kernel.memory_mib() > 512);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::Common;
 use crate::console;
-use crate::images::{Images, MEMORY_MIB};
+use crate::images::Images;
 use crate::initramfs::Initramfs;
 use crate::kernel::Kernel;
 use crate::ktap::{self, Status, Writer};
@@ -30,15 +30,19 @@ pub async fn main(options: Options) -> Result<u8> {
     let images = Images::make(&kernel, &Initramfs::base()?, &common.log_dir)?;
     let accelerator = common.accelerator(&kernel, &images).await?;
     let facts = common.facts(&kernel, &accelerator).await?;
-    let mut orders = Orders::new(accelerator.deadlines());
+    let mut orders = Orders::new(accelerator.deadlines(&kernel));
     // All suites run before the first word of user space.
     orders.deadlines.boot += orders.deadlines.dump;
     let machine = Machine {
         accelerator,
         kernel: kernel.image.clone(),
         initrd: Some(images.initrd()),
-        append: format!("kunit.enable=1 kunit.filter_glob={}", options.filter),
-        memory_mib: MEMORY_MIB,
+        append: format!(
+            "{} kunit.enable=1 kunit.filter_glob={}",
+            kernel.append(),
+            options.filter
+        ),
+        memory_mib: kernel.memory_mib(),
         cpus: 2,
         command: Some("true".to_owned()),
         shares: Vec::new(),

@@ -15,7 +15,7 @@ use futures::stream::FuturesUnordered;
 use crate::Common;
 use crate::accelerator::Accelerator;
 use crate::console;
-use crate::images::{CRASH_APPEND, Images, MEMORY_MIB};
+use crate::images::Images;
 use crate::initramfs::Initramfs;
 use crate::kernel::Kernel;
 use crate::ktap::{self, Totals, Writer};
@@ -156,7 +156,7 @@ impl<'a> Runner<'a> {
         if !worth {
             return Ok(None);
         }
-        let _slot = self.slots.take(MEMORY_MIB).await;
+        let _slot = self.slots.take(self.kernel.memory_mib()).await;
         let saving = store.begin(&machine)?;
         orders.ready = Some(Ready::Save(saving.memory()));
         let record = watch::run(&machine, &orders).await?;
@@ -171,7 +171,7 @@ impl<'a> Runner<'a> {
     }
 
     async fn run(&self, run: &Run) -> Result<Vec<Judged>> {
-        let _slot = self.slots.take(MEMORY_MIB).await;
+        let _slot = self.slots.take(self.kernel.memory_mib()).await;
         match run.alone() {
             Some(test) => Ok(vec![self.run_alone(run, test).await?]),
             None => self.run_shared(run).await,
@@ -185,8 +185,8 @@ impl<'a> Runner<'a> {
             accelerator: self.accelerator.clone(),
             kernel: self.kernel.image.clone(),
             initrd: Some(self.images.initrd()),
-            append: needs.append.to_owned(),
-            memory_mib: MEMORY_MIB,
+            append: format!("{} {}", self.kernel.append(), needs.append),
+            memory_mib: self.kernel.memory_mib(),
             cpus: 2,
             command: Some(command(needs)),
             shares: Vec::new(),
@@ -194,11 +194,11 @@ impl<'a> Runner<'a> {
             saved: None,
             logs: logs.clone(),
         };
-        let mut orders = Orders::new(self.accelerator.deadlines());
+        let mut orders = Orders::new(self.accelerator.deadlines(self.kernel));
         if needs.crash_kernel {
             let dump = self.dump(name);
             machine.shares = self.images.crash_shares(&dump)?;
-            machine.append = format!("{CRASH_APPEND} {}", machine.append);
+            machine.append = format!("{} {}", self.kernel.crash_append(), machine.append);
             orders.dump = Some(dump);
         }
         Ok((machine, orders))

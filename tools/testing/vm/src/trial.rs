@@ -94,7 +94,7 @@ impl Trial<'_> {
         suites: &[String],
         name: &str,
     ) -> Result<Record> {
-        let mut orders = Orders::new(accelerator.deadlines());
+        let mut orders = Orders::new(accelerator.deadlines(self.kernel));
         orders.deadlines.boot *= PATIENCE;
         orders.deadlines.test *= PATIENCE;
         let seconds = orders.deadlines.test.as_secs() - HEADWAY_SECONDS;
