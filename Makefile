@@ -6,7 +6,7 @@ export KSRC NATIVE ACCEL T J V CHECK VERSION
 
 enter := scripts/enter
 
-.PHONY: run check source tree kernel selftests shell bench conformance series refresh clean distclean help
+.PHONY: run check source tree kernel selftests shell bench conformance soak series refresh clean distclean help
 
 run: kernel selftests
 	@$(enter) scripts/vm run
@@ -35,6 +35,9 @@ bench: kernel selftests
 conformance: kernel
 	@$(enter) --with conformance scripts/conformance
 
+soak: kernel selftests
+	@$(enter) scripts/vm soak $(if $(SECONDS),--seconds $(SECONDS))
+
 series: tree
 	@$(enter) scripts/series
 
@@ -58,6 +61,7 @@ help:
 ## make shell       an interactive VM with the modules and tools at hand
 ## make bench       instruction counts under icount, as a table and JSON
 ## make conformance the kernel's own test_progs, unpatched beside patched, and what differs
+## make soak        twenty programs that run away, for ten minutes under load
 ## make series      build/series: mailable patches, checked
 ## make refresh     writes edits made in build/linux back into overlay and patches
 ## make clean       removes what was built, keeps the tree; distclean removes build/
@@ -65,6 +69,7 @@ help:
 ## KSRC=            a Linux 7.3.y source of your own, tree or tar archive
 ## NATIVE=1         the host's tools instead of the tool root
 ## ACCEL=           auto (the default), kvm or tcg
+## SECONDS=         how long make soak takes (600)
 ## T=               only the VM tests, or suites of test_progs, that match this glob
 ## J=               jobs; V=1 prints every command
 ## CHECK=build      make series builds every step

@@ -19,6 +19,7 @@ mod qmp;
 mod saved;
 mod schedule;
 mod shell;
+mod soak;
 mod test;
 mod test_progs;
 mod trial;
@@ -58,6 +59,8 @@ enum Command {
     Bench(bench::Options),
     /// Run the kernel's own test_progs on the unpatched kernel and on the patched one, and show what differs
     Conformance(conformance::Options),
+    /// A machine under load while BPF programs run away in it
+    Soak(soak::Options),
     /// A machine to work in, with the tool root as its file system
     Shell(shell::Options),
 }
@@ -87,6 +90,7 @@ async fn run(command: Command) -> Result<u8> {
         Command::Kunit(options) => kunit::main(options).await,
         Command::Bench(options) => bench::main(options).await,
         Command::Conformance(options) => conformance::main(options).await,
+        Command::Soak(options) => soak::main(options).await,
         Command::Shell(options) => shell::main(options).await,
     }
 }

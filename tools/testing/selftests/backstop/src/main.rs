@@ -14,6 +14,7 @@ mod loader;
 mod machine;
 mod perform;
 mod run;
+mod soak;
 mod tests;
 mod trigger;
 
@@ -55,6 +56,9 @@ struct Cli {
     /// Measure instead of testing, one JSON line a row
     #[arg(long, conflicts_with_all = ["names", "filter", "list", "arm"])]
     bench: bool,
+    /// Keep the machine busy for so many seconds while programs run away in it
+    #[arg(long, value_name = "SECONDS", conflicts_with_all = ["names", "filter", "list", "arm", "bench"])]
+    soak: Option<u64>,
     /// Do a test in this process
     #[arg(long, hide = true, value_name = "NAME")]
     here: Option<String>,
@@ -75,6 +79,9 @@ fn run(cli: &Cli) -> Result<ExitCode> {
     if cli.bench {
         bench::run()?;
         return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(seconds) = cli.soak {
+        return soak::run(seconds);
     }
     let all = catalogue::all()?;
     if !cli.wait {
