@@ -11,16 +11,18 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, Object as LoadedObject, Program, ProgramInput};
 use rustix::io::Errno;
+use rustix::process::getpgid;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::arm::Armed;
 use crate::catalogue::{Body, Test, object};
-use crate::expectation::Expectation;
+use crate::expectation::{Event, Expectation};
 use crate::ledger::Ledger;
 use crate::loader;
 use crate::machine::{unload_module, unload_unused};
 use crate::perform::{DEADLINE, PACKET, program};
 use crate::tests::unwind::run_fd;
+use crate::trigger::Trigger;
 
 const MODULE: &str = "bpf_deadline";
 /// By how much a run may outlive its deadline.
@@ -51,6 +53,16 @@ pub fn tests() -> Vec<Test> {
             "in_time",
             "a run that takes less than its deadline is left alone",
             in_time,
+        ),
+        test(
+            "classes",
+            "the deadline depends on what a run keeps others from",
+            classes,
+        ),
+        test(
+            "hardened",
+            "programs whose constants the JIT blinds are ended as well",
+            hardened,
         ),
         test(
             "freplace",
@@ -273,6 +285,61 @@ fn in_time(_: &Armed) -> Result<()> {
     }
     let seen = Seen::read(&loaded)?;
     ensure!(seen.runs == 0, "{} runs were ended", seen.runs);
+    Ok(())
+}
+
+/// Programs of progs/deadline/class.bpf.c, and what ends them.
+fn classes(_: &Armed) -> Result<()> {
+    const CLASSES: [(&str, u64); 5] = [
+        ("sleepable", 2_000),
+        ("task", 250),
+        ("atomic", 100),
+        ("irq", 50),
+        ("sections", 400),
+    ];
+    for (name, expected) in CLASSES {
+        let loaded = load_from("class", &[name, "expire"])?;
+        let _watched = program(&loaded, "expire")?.attach()?;
+        if name == "task" {
+            let _link = program(&loaded, name)?.attach()?;
+            let trigger = Trigger::of(&loaded)?;
+            trigger.cock(Event::Syscall)?;
+            getpgid(None)?;
+        } else {
+            run_fd(program(&loaded, name)?.as_fd())?;
+        }
+        let value = section(&loaded, ".data.expired")?
+            .lookup(&0u32.to_ne_bytes(), MapFlags::ANY)?
+            .context("no value")?;
+        let word = |i: usize| -> Result<u64> {
+            let bytes = value.get(8 * i..8 * i + 8).context("too short")?;
+            Ok(u64::from_ne_bytes(bytes.try_into()?))
+        };
+        ensure!(word(0)? == 1, "{name}: {} runs were ended", word(0)?);
+        let (deadline, spent) = (
+            Duration::from_nanos(word(1)?),
+            Duration::from_nanos(word(2)?),
+        );
+        ensure!(
+            deadline == Duration::from_millis(expected),
+            "the deadline of {name} was {deadline:?}"
+        );
+        ensure!(
+            spent > deadline,
+            "{name} was ended after {spent:?}, before its deadline"
+        );
+    }
+    Ok(())
+}
+
+fn hardened(_: &Armed) -> Result<()> {
+    const HARDEN: &str = "/proc/sys/net/core/bpf_jit_harden";
+    let before = std::fs::read_to_string(HARDEN).context(HARDEN)?;
+    std::fs::write(HARDEN, "2").context(HARDEN)?;
+    let result = load(&["slow"]).and_then(|loaded| run(&loaded, "slow"));
+    std::fs::write(HARDEN, before.trim()).context(HARDEN)?;
+    let result = result?;
+    ensure!(result == UNSPEC, "the run returned {result}");
     Ok(())
 }
 
