@@ -17,7 +17,7 @@
 #define verbose(env, fmt, args...) bpf_verifier_log_write(env, fmt, ##args)
 
 /* Until it is known how long it lasts. */
-#define INITIAL_REFILL	(1 << 16)
+#define INITIAL_REFILL	BIT(16)
 
 DEFINE_PER_CPU(int, bpf_checkpoint_fuel);
 

@@ -1415,11 +1415,12 @@ static int layout_frames(struct bpf_verifier_env *env)
 		if (frame->called_back && info[subprog].is_async_cb)
 			return refuse_call(env, subprog, info[subprog].start,
 					   "called back both at once and later");
-		frame->boundary = !subprog || info[subprog].is_cb;
-		frame->slots = 0;
-		frame->ends = false;
-		frame->calls_end = false;
-		frame->area = frame->base = frame->scratch = frame->pending = frame->run = 0;
+		/* What was noted while the program was verified, and nothing of an earlier plan. */
+		*frame = (struct unwind_frame) {
+			.called_back = frame->called_back,
+			.stops = frame->stops,
+			.boundary = !subprog || info[subprog].is_cb,
+		};
 		callbacks = false;
 		for (i = info[subprog].start; i < info[subprog + 1].start; i++) {
 			callbacks |= unwind->insns[i].ops & OP_CALLBACK;

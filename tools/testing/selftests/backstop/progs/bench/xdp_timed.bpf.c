@@ -25,7 +25,7 @@ int loop(struct xdp_md *ctx)
 }
 
 TIMED("may_goto, 1,000 rounds")
-int may_goto(struct xdp_md *ctx)
+int by_may_goto(struct xdp_md *ctx)
 {
 	return sum_by_may_goto() ? XDP_PASS : XDP_DROP;
 }

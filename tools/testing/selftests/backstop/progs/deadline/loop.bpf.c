@@ -91,7 +91,7 @@ static long add_element(struct bpf_map *map, __u32 *key, __u64 *value, void *ctx
 SEC("tc")
 __description("a walk through the elements of a map is ended")
 __ends_late("a")
-int for_each_map_elem(void *ctx)
+int map_elements(void *ctx)
 {
 	struct bpf_unwind_object *object;
 
@@ -107,7 +107,7 @@ int for_each_map_elem(void *ctx)
 SEC("tc")
 __description("may_goto in a loop is ended with the loop")
 __ends_late("a")
-int may_goto(void *ctx)
+int by_may_goto(void *ctx)
 {
 	struct bpf_unwind_object *object;
 	__u64 i;

@@ -924,7 +924,7 @@ int callee_makes_iterators_first_destroyed(void *ctx)
 SEC("syscall")
 __description("a throw ends a loop that the verifier bounds by time")
 __unwinds("aab")
-__naked int may_goto(void)
+__naked int by_may_goto(void)
 {
 	asm volatile ("r1 = %[before] ll;"
 		      "call %[cpu];"
