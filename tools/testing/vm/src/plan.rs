@@ -106,6 +106,9 @@ pub struct Test {
     pub description: String,
     #[serde(flatten)]
     pub way: Way,
+    /// Complaints of the kernel that may come.
+    #[serde(default)]
+    pub complaints: Vec<Pattern>,
     /// Other ways that are as good as the first.
     #[serde(default)]
     pub or: Vec<Way>,

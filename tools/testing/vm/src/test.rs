@@ -312,12 +312,14 @@ fn judge_shared(tests: &[Test], record: &Record) -> Vec<Judged> {
     let mut judged = Vec::new();
     let mut whole_told = false;
     for test in tests {
-        let segment = segments
+        // Beside what was said while it ran, what was found out later.
+        let said: Vec<_> = segments
             .tests
             .iter()
-            .rev()
-            .find(|(name, _)| *name == test.name);
-        let console = segment.map_or(&[][..], |(_, lines)| lines);
+            .filter(|(name, _)| *name == test.name)
+            .flat_map(|(_, lines)| lines.iter().cloned())
+            .collect();
+        let console = said.as_slice();
         let result = stream
             .results
             .iter()
@@ -472,6 +474,15 @@ mod tests {
         let judged = judge_shared(&tests(&["s/a", "s/b"]), &record(DONE, OK, inside));
         assert_eq!(failed(&judged), [("s/a", false), ("s/b", true)]);
         let judged = judge_shared(&tests(&["s/a", "s/b"]), &record(DONE, OK, "BUG: x\n"));
+        assert_eq!(failed(&judged), [("s/a", true), ("s/b", false)]);
+    }
+
+    #[test]
+    fn what_is_found_out_later_fails_the_test_that_did_it() {
+        let later = "backstop_selftests: begin s/a\nbackstop_selftests: end s/a\n\
+                     backstop_selftests: begin s/b\nbackstop_selftests: end s/b\n\
+                     backstop_selftests: begin s/a\nBUG: x\nbackstop_selftests: end s/a\n";
+        let judged = judge_shared(&tests(&["s/a", "s/b"]), &record(DONE, OK, later));
         assert_eq!(failed(&judged), [("s/a", true), ("s/b", false)]);
     }
 
