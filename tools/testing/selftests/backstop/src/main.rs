@@ -8,6 +8,7 @@ mod console;
 mod counter;
 mod expectation;
 mod ktap;
+mod leak;
 mod ledger;
 mod list;
 mod loader;
