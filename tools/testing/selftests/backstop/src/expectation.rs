@@ -34,6 +34,10 @@ pub struct Expectation {
     /// Looked for in order on the console, after the attribution.
     pub console: Vec<Pattern>,
     pub not_console: Vec<Pattern>,
+    /// Complaints of the kernel, as regular expressions, that may come and are no fault.
+    pub complaints: &'static [&'static str],
+    /// Allocations are made to fail, which takes a kernel that does that.
+    pub fault_injection: bool,
     pub end: End,
     /// Other ways to end that are as good; the console then shows what is said there.
     pub or: Vec<Way>,

@@ -20,6 +20,8 @@ struct Entry<'a> {
     console: Vec<String>,
     /// Regular expressions that are not found there.
     not_console: Vec<String>,
+    /// Regular expressions: complaints of the kernel that may be found there.
+    complaints: &'static [&'static str],
     or: Vec<Alternative>,
     crash_kernel: bool,
     nmi: bool,
@@ -58,6 +60,7 @@ impl<'a> From<&'a Test> for Entry<'a> {
             end: test.expectation.end,
             console: test.console(),
             not_console: regexes(&test.expectation.not_console),
+            complaints: test.expectation.complaints,
             or: test.expectation.or.iter().map(Alternative::from).collect(),
             crash_kernel: test.expectation.crash_kernel,
             nmi: test.expectation.event == Event::Nmi,

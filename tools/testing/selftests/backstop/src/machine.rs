@@ -16,6 +16,7 @@ use rustix::system::{delete_module, finit_module};
 
 use crate::catalogue::{Body, Test};
 use crate::expectation::{End, Event, Load, StopCommands};
+use crate::fault;
 use crate::loader;
 use crate::perform::DEADLINE;
 
@@ -78,6 +79,9 @@ impl Permission {
             return Err(Obstacle::Skip(format!(
                 "replaces /sbin/reboot: boot with {VM_WORD}"
             )));
+        }
+        if expectation.fault_injection && !fault::can_be_injected() {
+            return Err(Obstacle::Skip("needs CONFIG_FAULT_INJECTION".into()));
         }
         self.missing(program_type_is_known(test))?;
         self.missing(crash_kernel_as_wanted(expectation.crash_kernel))?;

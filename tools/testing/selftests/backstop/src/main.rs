@@ -7,6 +7,7 @@ mod catalogue;
 mod console;
 mod counter;
 mod expectation;
+mod fault;
 mod ktap;
 mod leak;
 mod ledger;

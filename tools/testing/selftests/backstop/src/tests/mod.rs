@@ -3,6 +3,7 @@
 
 mod concurrency;
 mod deadline;
+mod memory;
 mod module;
 mod namespace;
 mod unwind;
@@ -19,6 +20,7 @@ pub fn all() -> Vec<Test> {
     [
         concurrency::tests(),
         deadline::tests(),
+        memory::tests(),
         module::tests(),
         namespace::tests(),
         unwind::tests(),
