@@ -6,13 +6,17 @@ export KSRC NATIVE ACCEL T J V CHECK VERSION
 
 enter := scripts/enter
 
-.PHONY: run check source tree kernel selftests shell bench conformance soak series refresh clean distclean help
+.PHONY: run check check-debug source tree kernel selftests shell bench conformance soak series refresh clean distclean \
+	help
 
 run: kernel selftests
 	@$(enter) scripts/vm run
 
 check: kernel selftests
 	@$(enter) scripts/check
+
+check-debug: kernel selftests
+	@$(enter) scripts/check --debug
 
 source:
 	@$(enter) scripts/source
@@ -55,6 +59,7 @@ help:
 
 ## make run         everything from nothing to the demonstration in a VM
 ## make check       everything from nothing to the verdict: host tests, then the VM tests
+## make check-debug KUnit and the VM tests on a kernel that checks itself: KASAN, lockdep, kmemleak, ...
 ## make tree        build/linux: pristine source and one commit per patch
 ## make kernel      the bzImage and modules
 ## make selftests   the guest binaries
