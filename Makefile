@@ -6,7 +6,7 @@ export KSRC NATIVE ACCEL T J V CHECK VERSION
 
 enter := scripts/enter
 
-.PHONY: run check check-debug source tree kernel selftests shell bench conformance soak series refresh clean distclean \
+.PHONY: run check check-debug source tree kernel selftests shell bench conformance mutants soak series refresh clean distclean \
 	help
 
 run: kernel selftests
@@ -42,6 +42,9 @@ conformance: kernel
 soak: kernel selftests
 	@$(enter) scripts/vm soak $(if $(SECONDS),--seconds $(SECONDS))
 
+mutants: kernel selftests
+	@$(enter) scripts/vm mutants
+
 series: tree
 	@$(enter) scripts/series
 
@@ -67,6 +70,7 @@ help:
 ## make bench       instruction counts under icount, as a table and JSON
 ## make conformance the kernel's own test_progs, unpatched beside patched, and what differs
 ## make soak        twenty programs that run away, for ten minutes under load
+## make mutants     mistakes made on purpose in what unwinds programs, and the tests that notice each
 ## make series      build/series: mailable patches, checked
 ## make refresh     writes edits made in build/linux back into overlay and patches
 ## make clean       removes what was built, keeps the tree; distclean removes build/
@@ -75,7 +79,7 @@ help:
 ## NATIVE=1         the host's tools instead of the tool root
 ## ACCEL=           auto (the default), kvm or tcg
 ## SECONDS=         how long make soak takes (600)
-## T=               only the VM tests, or suites of test_progs, that match this glob
+## T=               only the VM tests, suites of test_progs, or mutants that match this glob
 ## J=               jobs; V=1 prints every command
 ## CHECK=build      make series builds every step
 ## BACKSTOP_CACHE=  where tool root, downloads and ccache are kept (~/.cache/backstop)

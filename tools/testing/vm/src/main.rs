@@ -12,6 +12,7 @@ mod initramfs;
 mod kernel;
 mod ktap;
 mod kunit;
+mod mutants;
 mod outcome;
 mod plan;
 mod qemu;
@@ -61,6 +62,9 @@ enum Command {
     Conformance(conformance::Options),
     /// A machine under load while BPF programs run away in it
     Soak(soak::Options),
+
+    /// Make mistakes in the module that unwinds programs, and show which tests notice
+    Mutants(mutants::Options),
     /// A machine to work in, with the tool root as its file system
     Shell(shell::Options),
 }
@@ -91,6 +95,8 @@ async fn run(command: Command) -> Result<u8> {
         Command::Bench(options) => bench::main(options).await,
         Command::Conformance(options) => conformance::main(options).await,
         Command::Soak(options) => soak::main(options).await,
+
+        Command::Mutants(options) => mutants::main(options).await,
         Command::Shell(options) => shell::main(options).await,
     }
 }

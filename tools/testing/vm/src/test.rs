@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use anyhow::{Context, Result};
@@ -29,7 +29,7 @@ use crate::watch::{self, Orders, Ready, Record};
 /// Where the tests lie in the guest.
 const PROGRAM: &str = "backstop_selftests";
 /// Modules beneath this directory of the kernel are loaded into the guest.
-const MODULES: &str = "kernel/bpf/";
+pub const MODULES: &str = "kernel/bpf/";
 /// So much of the console goes into the report of a failure.
 const TAIL: usize = 30;
 
@@ -77,10 +77,8 @@ pub async fn main(options: Options) -> Result<u8> {
     }
     let common = &options.common;
     let kernel = Kernel::open(&common.kernel)?;
-    let mut guest = Initramfs::guest()?;
-    guest.program(&format!("/bin/{PROGRAM}"), &options.program)?;
-    guest.modules(&kernel.modules(MODULES))?;
-    let images = Images::make(&kernel, &guest, &common.log_dir)?;
+    let modules = kernel.modules(MODULES);
+    let images = images(&kernel, &modules, &options.program, &common.log_dir)?;
     let accelerator = common.accelerator(&kernel, &images).await?;
 
     let names: Vec<_> = tests.iter().map(|test| test.name.as_str()).collect();
@@ -89,7 +87,8 @@ pub async fn main(options: Options) -> Result<u8> {
 
     let runs = plan::plan(&tests);
     let mut runner = Runner {
-        options: &options,
+        common,
+        logs: &common.log_dir,
         kernel: &kernel,
         images: &images,
         accelerator,
@@ -112,9 +111,51 @@ pub async fn main(options: Options) -> Result<u8> {
     Ok(Totals::exit_code(writer.finish(&[])?))
 }
 
+/// Runs tests in a guest that has these modules, each machine from its boot on, and returns the names
+/// of those that fail.
+pub async fn failures(
+    common: &Common,
+    logs: &Path,
+    kernel: &Kernel,
+    modules: &[PathBuf],
+    program: &Path,
+    tests: &[Test],
+) -> Result<Vec<String>> {
+    let images = images(kernel, modules, program, logs)?;
+    let runner = Runner {
+        common,
+        logs,
+        kernel,
+        images: &images,
+        accelerator: common.accelerator(kernel, &images).await?,
+        slots: Slots::new(None)?,
+        starts: HashMap::new(),
+    };
+    let mut failed = Vec::new();
+    for run in plan::plan(tests) {
+        let judged = runner.run(&run).await?.into_iter();
+        failed.extend(
+            judged
+                .filter(|judged| judged.verdict != Verdict::Pass)
+                .map(|judged| judged.name),
+        );
+    }
+    Ok(failed)
+}
+
+/// What a guest boots from that has the test program and these modules.
+fn images(kernel: &Kernel, modules: &[PathBuf], program: &Path, logs: &Path) -> Result<Images> {
+    let mut guest = Initramfs::guest()?;
+    guest.program(&format!("/bin/{PROGRAM}"), program)?;
+    guest.modules(modules)?;
+    Images::make(kernel, &guest, logs)
+}
+
 /// What all machines of one invocation share.
 struct Runner<'a> {
-    options: &'a Options,
+    common: &'a Common,
+    /// Beneath this, each machine has a directory for its logs.
+    logs: &'a Path,
     kernel: &'a Kernel,
     images: &'a Images,
     accelerator: Accelerator,
@@ -133,7 +174,7 @@ enum Start {
 impl<'a> Runner<'a> {
     /// Boots one machine for the needs that several runs share, and saves it when it is ready.
     async fn prepare(&self, runs: &'a [Run]) -> Result<HashMap<Needs<'a>, Start>> {
-        let dir = self.options.common.log_dir.join("saved");
+        let dir = self.logs.join("saved");
         let store = &Store::open(&dir, &self.images.files()).await?;
         let mut shared: HashMap<_, usize> = HashMap::new();
         for run in runs {
@@ -180,7 +221,7 @@ impl<'a> Runner<'a> {
 
     /// A machine for tests with these needs, and how to watch it.
     fn machine(&self, needs: Needs<'_>, name: &str) -> Result<(Machine, Orders)> {
-        let logs = self.options.common.log_dir.join(name);
+        let logs = self.logs.join(name);
         let mut machine = Machine {
             accelerator: self.accelerator.clone(),
             kernel: self.kernel.image.clone(),
@@ -205,7 +246,7 @@ impl<'a> Runner<'a> {
     }
 
     fn dump(&self, name: &str) -> PathBuf {
-        self.options.common.log_dir.join(format!("{name}.dump"))
+        self.logs.join(format!("{name}.dump"))
     }
 
     fn discard_dump(&self, name: &str) -> Result<()> {
@@ -273,7 +314,7 @@ impl<'a> Runner<'a> {
 
     /// A line for who watches.
     fn tell(&self, name: &str, verdict: &Verdict, record: &Record) {
-        if self.options.common.verbose {
+        if self.common.verbose {
             let verdict = match verdict {
                 Verdict::Pass => "pass",
                 Verdict::Skip(_) => "skip",
