@@ -163,6 +163,9 @@ __noinline int caught_allow(__u64 cookie)
 THROW_ON(on_xdp, "xdp", caught_pass, struct xdp_md, XDP_PASS)
 THROW_ON(on_tc, "tcx/ingress", caught_event, struct __sk_buff, 0)
 THROW_ON(on_cgroup_skb, "cgroup_skb/egress", caught_allow, struct __sk_buff, 1)
+THROW_ON(on_uprobe, "uprobe", caught_event, struct pt_regs, 0)
+THROW_ON(on_uprobe_sleepable, "uprobe.s", caught_event, struct pt_regs, 0)
+THROW_ON(on_uretprobe, "uretprobe", caught_event, struct pt_regs, 0)
 
 /* EPERM of the exception callback becomes the result of the function. */
 __noinline int caught_deny(__u64 cookie)

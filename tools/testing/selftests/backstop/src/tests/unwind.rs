@@ -80,6 +80,11 @@ pub fn tests() -> Vec<Test> {
             on_cgroup_skb,
         ),
         test(
+            "on_uprobe",
+            "throws on a function of user space, at its call and its return, leave it alone",
+            on_uprobe,
+        ),
+        test(
             "struct_ops",
             "a throw from an operation that a program implements returns to the kernel",
             struct_ops,
@@ -405,6 +410,57 @@ fn on_cgroup_skb(_: &Armed) -> Result<()> {
     on_device("on_cgroup_skb", |loaded| {
         Ok(program(loaded, "on_cgroup_skb")?.attach_cgroup(root.as_raw_fd())?)
     })
+}
+
+/// A function of this very program.
+#[inline(never)]
+extern "C" fn probed(value: u64) -> u64 {
+    std::hint::black_box(value + 1)
+}
+
+/// Where a function of this program lies in its file.
+fn offset_in_file(function: usize) -> Result<usize> {
+    let maps = fs::read_to_string("/proc/self/maps")?;
+    let offset = maps.lines().find_map(|line| {
+        let mut words = line.split_whitespace();
+        let (start, end) = words.next()?.split_once('-')?;
+        let hex = |text| usize::from_str_radix(text, 16).ok();
+        let (start, end) = (hex(start)?, hex(end)?);
+        let offset = hex(words.nth(1)?)?;
+        (start..end)
+            .contains(&function)
+            .then(|| function - start + offset)
+    });
+    offset.context("the function is not mapped")
+}
+
+fn on_uprobe(_: &Armed) -> Result<()> {
+    let offset = offset_in_file(probed as extern "C" fn(u64) -> u64 as usize)?;
+    let programs = [
+        ("on_uprobe", false),
+        ("on_uprobe_sleepable", false),
+        ("on_uretprobe", true),
+    ];
+    for (name, at_return) in programs {
+        let ledger = Ledger::open()?;
+        let loaded = load("attach", &[name])?;
+        let trigger = Trigger::of(&loaded)?;
+        let link =
+            program(&loaded, name)?.attach_uprobe(at_return, -1, "/proc/self/exe", offset)?;
+        for _ in 0..RUNS {
+            trigger.cock(Event::Syscall)?;
+            let returned = probed(1);
+            ensure!(returned == 2, "with {name}, it returned {returned}");
+            let state = trigger.state()?;
+            ensure!(state.fired != 0, "{name} did not run");
+            ensure_caught(name, state.retval)?;
+        }
+        drop(link);
+        ledger
+            .settle(&releases("abi"), RUNS, Instant::now() + DEADLINE)
+            .context(name)?;
+    }
+    Ok(())
 }
 
 fn struct_ops(_: &Armed) -> Result<()> {
