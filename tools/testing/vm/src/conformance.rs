@@ -8,18 +8,20 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use futures::FutureExt;
-use futures::future::{OptionFuture, try_join3};
+use futures::future::{OptionFuture, try_join4};
 use glob::Pattern;
 use serde::Serialize;
 
 use crate::Common;
-use crate::difference::{self, Found, Judgement, Row};
+use crate::difference::{self, Expectations, Found, Judgement, Outcome, Row};
 use crate::kernel::Kernel;
 use crate::schedule::Slots;
-use crate::trial::Trial;
+use crate::trial::{Suite, Trial};
 
 /// The suites to run, unless others are asked for.
 const SUITES: &str = include_str!("../conformance.suites");
+/// What the patch set changes on purpose.
+const EXPECTED: &str = include_str!("../conformance.expected");
 /// In a build of test_progs: the names of its suites, and the modules that it loads.
 const SUITES_FILE: &str = "suites";
 const MODULES: &str = "modules";
@@ -42,6 +44,9 @@ pub struct Options {
     /// Only suites that match one of these globs [default: those of conformance.suites]
     #[arg(long, value_name = "GLOB", num_args = 1..)]
     filter: Vec<String>,
+    /// What the patch set changes on purpose [default: conformance.expected]
+    #[arg(long, value_name = "FILE")]
+    expected: Option<PathBuf>,
     /// List the suites, and run nothing
     #[arg(long)]
     list: bool,
@@ -57,22 +62,32 @@ pub async fn main(options: Options) -> Result<u8> {
     let common = &options.common;
     let (tests, own_tests) = (options.tests.as_path(), options.own_tests.as_path());
     let has_own = own_tests.join(SUITES_FILE).is_file();
+    let expectations = match &options.expected {
+        Some(file) => fs::read_to_string(file)
+            .with_context(|| format!("cannot read {}", file.display()))
+            .and_then(|text| difference::expectations(&text))?,
+        None => difference::expectations(EXPECTED)?,
+    };
+    let listed = Listed::read(SUITES)?;
     let available = suites_of(tests)?;
     let own_available = match has_own {
         true => suites_of(own_tests)?,
         false => Vec::new(),
     };
-    let globs = globs(&options.filter)?;
-    let suites = choose(&available, &globs);
-    let own_suites = choose(&own_available, &globs);
+    let globs = match &options.filter[..] {
+        [] => listed.globs(),
+        filter => globs(filter)?,
+    };
+    let suites = listed.choose(&available, &globs);
+    let own_suites = listed.choose(&own_available, &globs);
     if let Some(glob) = globs.iter().find(|glob| {
         let mut chosen = suites.iter().chain(&own_suites);
-        !chosen.any(|suite| glob.matches(suite))
+        !chosen.any(|suite| glob.matches(&suite.name))
     }) {
         bail!("no suite of test_progs matches '{glob}'");
     }
     if options.list {
-        suites.iter().for_each(|suite| println!("{suite}"));
+        suites.iter().for_each(|suite| println!("{}", suite.name));
         return Ok(0);
     }
 
@@ -84,6 +99,7 @@ pub async fn main(options: Options) -> Result<u8> {
         kernel: &unpatched,
         tests,
         modules: &tests.join(MODULES),
+        loaded: false,
         suites: &suites,
         logs,
     };
@@ -91,6 +107,7 @@ pub async fn main(options: Options) -> Result<u8> {
         name: "patched",
         kernel: &patched,
         modules: &own_tests.join(MODULES),
+        loaded: true,
         ..before
     };
     let own = Trial {
@@ -99,18 +116,28 @@ pub async fn main(options: Options) -> Result<u8> {
         suites: &own_suites,
         ..after
     };
+    // What is expected comes with the modules, and not without them.
+    let changed = suites_with(&own_suites, &expectations);
+    let bare = Trial {
+        name: "patched-without-modules",
+        loaded: false,
+        suites: &changed,
+        ..own
+    };
     let accelerator = common.accelerator(&patched, &after.images()?).await?;
     let slots = Slots::new(options.jobs)?;
     let run_own = has_own.then(|| own.run(&accelerator, &slots));
-    let (before, after, own) = try_join3(
+    let run_bare = has_own.then(|| bare.run(&accelerator, &slots));
+    let (before, after, own, bare) = try_join4(
         before.run(&accelerator, &slots),
         after.run(&accelerator, &slots),
         OptionFuture::from(run_own).map(Option::transpose),
+        OptionFuture::from(run_bare).map(Option::transpose),
     )
     .await?;
 
     let own_outcome = own.as_ref().map(|own| &own.outcome);
-    let rows = difference::compare(&before.outcome, &after.outcome, own_outcome);
+    let mut rows = difference::compare(&before.outcome, &after.outcome, own_outcome, &expectations);
     ensure!(
         rows.iter().any(|row| row.unpatched == Found::Pass),
         "no test passes on the unpatched kernel; logs: {}",
@@ -118,6 +145,16 @@ pub async fn main(options: Options) -> Result<u8> {
     );
     let mut notes = after.notes;
     notes.extend(own.map(|own| own.notes).unwrap_or_default());
+    if let Some(bare) = bare {
+        rows.extend(without_modules(&before.outcome, &bare.outcome, &changed));
+        notes.extend(
+            bare.notes
+                .into_iter()
+                .map(|(name, note)| (bare_name(&name), note)),
+        );
+    }
+    let loaded = patched.modules("kernel/bpf/");
+    println!("loaded on the patched kernel: {}", names(&loaded).join(" "));
     print!("{}", text(&rows, &notes));
     let worse = rows.iter().any(|row| row.judgement == Judgement::Worse);
 
@@ -145,25 +182,92 @@ fn suites_of(tests: &Path) -> Result<Vec<String>> {
     Ok(text.lines().map(str::to_owned).collect())
 }
 
-/// The globs that are asked for, else those of conformance.suites.
 fn globs(filter: &[String]) -> Result<Vec<Pattern>> {
-    let listed = SUITES
-        .lines()
-        .map(|line| line.split('#').next().unwrap_or_default().trim());
-    let listed: Vec<_> = listed.filter(|line| !line.is_empty()).collect();
-    let wanted = match filter {
-        [] => listed,
-        filter => filter.iter().map(String::as_str).collect(),
-    };
-    let glob = |glob| Pattern::new(glob).with_context(|| format!("'{glob}' is no glob"));
-    wanted.into_iter().map(glob).collect()
+    filter.iter().map(|glob| pattern(glob)).collect()
 }
 
-fn choose(available: &[String], globs: &[Pattern]) -> Vec<String> {
-    let chosen = available
-        .iter()
-        .filter(|suite| globs.iter().any(|glob| glob.matches(suite)));
-    chosen.cloned().collect()
+fn pattern(glob: &str) -> Result<Pattern> {
+    Pattern::new(glob).with_context(|| format!("'{glob}' is no glob"))
+}
+
+/// What conformance.suites says: globs, and whether what they match depends on time.
+struct Listed(Vec<(Pattern, bool)>);
+
+impl Listed {
+    fn read(text: &str) -> Result<Self> {
+        let mut listed = Vec::new();
+        for line in text.lines() {
+            let words = line.split('#').next().unwrap_or_default();
+            match Vec::from_iter(words.split_whitespace())[..] {
+                [] => {}
+                [glob] => listed.push((pattern(glob)?, false)),
+                [glob, "timed"] => listed.push((pattern(glob)?, true)),
+                _ => bail!("conformance.suites: '{line}' is not 'GLOB' or 'GLOB timed'"),
+            }
+        }
+        Ok(Self(listed))
+    }
+
+    fn globs(&self) -> Vec<Pattern> {
+        self.0.iter().map(|(glob, _)| glob.clone()).collect()
+    }
+
+    fn timed(&self, suite: &str) -> bool {
+        self.0
+            .iter()
+            .any(|(glob, timed)| *timed && glob.matches(suite))
+    }
+
+    fn choose(&self, available: &[String], globs: &[Pattern]) -> Vec<Suite> {
+        let chosen = available
+            .iter()
+            .filter(|suite| globs.iter().any(|glob| glob.matches(suite)));
+        let suite = |name: &String| Suite {
+            name: name.clone(),
+            timed: self.timed(name),
+        };
+        chosen.map(suite).collect()
+    }
+}
+
+fn suite_of(test: &str) -> &str {
+    test.split(['/', ' ']).next().unwrap_or(test)
+}
+
+/// Those of the suites in which something is expected to change.
+fn suites_with(suites: &[Suite], expectations: &Expectations) -> Vec<Suite> {
+    let expected = |suite: &&Suite| expectations.keys().any(|name| suite_of(name) == suite.name);
+    suites.iter().filter(expected).cloned().collect()
+}
+
+fn bare_name(name: &str) -> String {
+    format!("{name} (without the modules)")
+}
+
+/// The rows of the suites that ran without modules as well: there nothing is expected to change.
+fn without_modules(unpatched: &Outcome, bare: &Outcome, suites: &[Suite]) -> Vec<Row> {
+    let of = |outcome: &Outcome| Outcome {
+        found: outcome
+            .found
+            .iter()
+            .filter(|(name, _)| suites.iter().any(|suite| suite.name == suite_of(name)))
+            .map(|(name, &found)| (name.clone(), found))
+            .collect(),
+        cut: outcome.cut.clone(),
+    };
+    let rows = difference::compare(&of(unpatched), &of(bare), None, &Expectations::new());
+    let row = |row: Row| Row {
+        name: bare_name(&row.name),
+        ..row
+    };
+    rows.into_iter().map(row).collect()
+}
+
+fn names(modules: &[PathBuf]) -> Vec<String> {
+    let names = modules.iter().filter_map(|module| module.file_stem());
+    names
+        .map(|name| name.to_string_lossy().into_owned())
+        .collect()
 }
 
 /// What the results are written down with.
@@ -227,6 +331,11 @@ fn text(rows: &[Row], notes: &BTreeMap<String, Vec<String>>) -> String {
         true,
     );
     section(
+        "expected to fail, as the patch set changes it",
+        rows.iter().filter(is(Judgement::Expected)).collect(),
+        true,
+    );
+    section(
         "worse on the patched kernel",
         rows.iter().filter(is(Judgement::Worse)).collect(),
         true,
@@ -244,9 +353,13 @@ fn describe(row: &Row) -> String {
         patched,
         own_tests,
         judgement,
+        reason,
     } = row;
     if *judgement == Judgement::Same {
         return name.clone();
+    }
+    if let (Judgement::Expected, Some(reason)) = (judgement, reason) {
+        return format!("{name}: {reason}");
     }
     let mut text = format!("{name}: {} -> {}", unpatched.name(), patched.name());
     if let Some(own) = own_tests {
@@ -292,11 +405,16 @@ mod tests {
             ("b", Fail),
             ("c", Skip),
             ("d", Pass),
-            ("e", Pass),
             ("f", Fail),
+            ("g", Pass),
         ]);
         let notes = [("f".to_owned(), vec!["why".to_owned()])].into();
-        let rows = difference::compare(&unpatched, &patched, Some(&own));
+        let rows = difference::compare(
+            &unpatched,
+            &patched,
+            Some(&own),
+            &difference::expectations("e g a reason of its own\n").unwrap(),
+        );
         assert_eq!(
             text(&rows, &notes),
             "\
@@ -307,26 +425,84 @@ fail on both:
 differ, none for the worse:
   d: fail -> pass, by the patch set's tests pass
 changed by the patch set's tests:
-  e: pass -> fail, by the patch set's tests pass
+  g: absent -> absent, by the patch set's tests pass
+expected to fail, as the patch set changes it:
+  e: a reason of its own
 worse on the patched kernel:
   f: pass -> fail, by the patch set's tests fail
     | why
 1 pass on both, 1 skipped on both, 1 fail on both, 1 differ, none for the worse, \
-1 changed by the patch set's tests, 1 worse on the patched kernel
+1 changed by the patch set's tests, 1 expected to fail, as the patch set changes it, 1 worse on the patched kernel
 "
         );
     }
 
     #[test]
     fn suites_are_chosen_by_globs() {
-        let available = ["iters", "irq", "iter"].map(str::to_owned);
-        let chosen = |filter: &[&str]| {
-            let filter: Vec<_> = filter.iter().map(|&glob| glob.to_owned()).collect();
-            choose(&available, &globs(&filter).unwrap())
+        let available = ["iters", "irq", "iter", "wq"].map(str::to_owned);
+        let listed = Listed::read("# all\niters*\n\nirq # and\nwq timed\n").unwrap();
+        let chosen = |globs: &[Pattern]| {
+            let chosen = listed.choose(&available, globs).into_iter();
+            Vec::from_iter(chosen.map(|suite| (suite.name, suite.timed)))
         };
-        assert_eq!(chosen(&["iters*"]), ["iters"]);
-        assert_eq!(chosen(&["i*r*", "nothing"]), ["iters", "irq", "iter"]);
-        assert_eq!(chosen(&[]), ["iters", "irq"]);
+        let suite = |name: &str, timed| (name.to_owned(), timed);
+        assert_eq!(
+            chosen(&listed.globs()),
+            [
+                suite("iters", false),
+                suite("irq", false),
+                suite("wq", true)
+            ]
+        );
+        let asked = |filter: &[&str]| {
+            let filter = Vec::from_iter(filter.iter().map(|&glob| glob.to_owned()));
+            chosen(&globs(&filter).unwrap())
+        };
+        assert_eq!(
+            asked(&["i*r*", "nothing"]),
+            [
+                suite("iters", false),
+                suite("irq", false),
+                suite("iter", false)
+            ]
+        );
+        assert_eq!(asked(&["w?"]), [suite("wq", true)]);
         assert!(globs(&["a**b".to_owned()]).is_err());
+        assert!(Listed::read("a b\n").is_err());
+        assert!(Listed::read("a timed twice\n").is_err());
+    }
+
+    #[test]
+    fn the_lists_of_this_directory_can_be_read() {
+        let expectations = difference::expectations(EXPECTED).unwrap();
+        let listed = Listed::read(SUITES).unwrap();
+        for name in expectations.keys() {
+            let suite = suite_of(name).to_owned();
+            assert_eq!(listed.choose(&[suite], &listed.globs()).len(), 1, "{name}");
+        }
+    }
+
+    #[test]
+    fn without_modules_nothing_is_expected() {
+        use Found::{Fail, Pass};
+        let suites = [Suite {
+            name: "a".to_owned(),
+            timed: false,
+        }];
+        let unpatched = outcome(&[("a", Pass), ("a/x", Pass), ("ab/x", Pass)]);
+        let bare = outcome(&[("a", Pass), ("a/x", Fail)]);
+        let rows = without_modules(&unpatched, &bare, &suites);
+        let judged = rows.iter().map(|row| (row.name.as_str(), row.judgement));
+        assert_eq!(
+            Vec::from_iter(judged),
+            [
+                ("a (without the modules)", Judgement::Same),
+                ("a/x (without the modules)", Judgement::Worse),
+            ]
+        );
+        let expectations = difference::expectations("a/x a/y why\n").unwrap();
+        assert_eq!(suites_with(&suites, &expectations), suites);
+        let expectations = difference::expectations("ab/x ab/y why\n").unwrap();
+        assert!(suites_with(&suites, &expectations).is_empty());
     }
 }

@@ -1,10 +1,12 @@
 //! How the results of one kernel's tests differ from another's, and whether they are worse.
 //!
 //! The tests of the unpatched source judge both kernels. Where the patch set changes tests, those of
-//! the patched source judge the patched kernel too, and tell what is changed on purpose from what broke.
+//! the patched source judge the patched kernel too. A test of the unpatched source that fails on purpose
+//! is named as expected, with the test of the patched source that takes its place and has to pass.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
 /// What became of a test.
@@ -61,6 +63,38 @@ impl Outcome {
     }
 }
 
+/// What the patch set changes on purpose, by the name of the test that fails because of it.
+pub type Expectations = BTreeMap<String, Expectation>;
+
+#[derive(Debug, PartialEq, Eq)]
+pub struct Expectation {
+    /// The test of the patched source that has to pass instead.
+    pub successor: String,
+    pub reason: String,
+}
+
+/// Reads lines of test, successor and reason, the last of which may have blanks.
+pub fn expectations(text: &str) -> Result<Expectations> {
+    let mut expectations = Expectations::new();
+    for line in text.lines().map(str::trim) {
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let (name, rest) = line.split_once(' ').unwrap_or_default();
+        let (successor, reason) = rest
+            .trim_start()
+            .split_once(' ')
+            .with_context(|| format!("'{line}' is not 'TEST SUCCESSOR REASON'"))?;
+        let expectation = Expectation {
+            successor: successor.to_owned(),
+            reason: reason.trim_start().to_owned(),
+        };
+        let before = expectations.insert(name.to_owned(), expectation);
+        ensure!(before.is_none(), "'{name}' is expected twice");
+    }
+    Ok(expectations)
+}
+
 /// What a test's results on both kernels mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -69,8 +103,10 @@ pub enum Judgement {
     Same,
     /// Not the same, and not worse.
     Differs,
-    /// What the patch set expects is not what the unpatched source expects.
+    /// The patch set's tests find something else, and nothing worse.
     Changed,
+    /// Worse by the tests of the unpatched source, as the patch set intends.
+    Expected,
     /// The patched kernel does worse.
     Worse,
 }
@@ -84,29 +120,38 @@ pub struct Row {
     /// By the tests of the patched source, if they are not the same.
     pub own_tests: Option<Found>,
     pub judgement: Judgement,
+    /// Why it is expected, if it is.
+    pub reason: Option<String>,
 }
 
-fn judge(unpatched: Found, patched: Found, own: Option<Found>) -> Judgement {
+/// `successor` is what became of the test that has to pass where this one is expected to fail.
+fn judge(
+    unpatched: Found,
+    patched: Found,
+    own: Option<Found>,
+    successor: Option<Found>,
+) -> Judgement {
     let worse = unpatched.worsens_to(patched);
-    let same = if unpatched == patched {
-        Judgement::Same
-    } else {
-        Judgement::Differs
-    };
-    match own {
-        None if worse => Judgement::Worse,
-        None => same,
-        // A test that the patched source has no longer cannot fail, nor can it vouch for anything
-        // but its own removal.
-        Some(Found::Absent) if worse || patched != Found::Absent => Judgement::Changed,
-        Some(own) if unpatched.worsens_to(own) => Judgement::Worse,
-        Some(own) if worse || own != patched => Judgement::Changed,
-        Some(_) => same,
+    // A test that the patched source has no longer cannot fail.
+    let worse_by_own = own.is_some_and(|own| own != Found::Absent && unpatched.worsens_to(own));
+    match successor {
+        Some(Found::Pass) if worse && !worse_by_own => Judgement::Expected,
+        // The patch set does not do what it is to do.
+        Some(_) => Judgement::Worse,
+        None if worse || worse_by_own => Judgement::Worse,
+        None if own.is_some_and(|own| own != patched) => Judgement::Changed,
+        None if unpatched == patched => Judgement::Same,
+        None => Judgement::Differs,
     }
 }
 
 /// Puts the results beside each other, by name.
-pub fn compare(unpatched: &Outcome, patched: &Outcome, own: Option<&Outcome>) -> Vec<Row> {
+pub fn compare(
+    unpatched: &Outcome,
+    patched: &Outcome,
+    own: Option<&Outcome>,
+    expectations: &Expectations,
+) -> Vec<Row> {
     let outcomes = [Some(unpatched), Some(patched), own];
     let names: BTreeSet<_> = outcomes
         .iter()
@@ -115,13 +160,17 @@ pub fn compare(unpatched: &Outcome, patched: &Outcome, own: Option<&Outcome>) ->
         .collect();
     let row = |name: &String| {
         let (unpatched, patched) = (unpatched.get(name), patched.get(name));
+        let expectation = expectations.get(name);
+        let successor = expectation
+            .map(|expectation| own.map_or(Found::Absent, |own| own.get(&expectation.successor)));
         let own = own.map(|own| own.get(name));
         Row {
             name: name.clone(),
             unpatched,
             patched,
             own_tests: own,
-            judgement: judge(unpatched, patched, own),
+            judgement: judge(unpatched, patched, own, successor),
+            reason: expectation.map(|expectation| expectation.reason.clone()),
         }
     };
     names.into_iter().map(row).collect()
@@ -130,7 +179,7 @@ pub fn compare(unpatched: &Outcome, patched: &Outcome, own: Option<&Outcome>) ->
 #[cfg(test)]
 mod tests {
     use super::Found::{Absent, Fail, Lost, Pass, Skip};
-    use super::Judgement::{Changed, Differs, Same, Worse};
+    use super::Judgement::{Changed, Differs, Expected, Same, Worse};
     use super::*;
 
     #[test]
@@ -146,13 +195,18 @@ mod tests {
             (Pass, Absent, Worse),
             (Fail, Pass, Differs),
             (Skip, Fail, Differs),
+            (Skip, Pass, Differs),
             (Fail, Lost, Worse),
+            (Skip, Lost, Worse),
             (Lost, Fail, Differs),
+            (Lost, Absent, Differs),
             (Absent, Pass, Differs),
+            (Absent, Skip, Differs),
             (Absent, Fail, Worse),
+            (Absent, Lost, Worse),
         ] {
             assert_eq!(
-                judge(unpatched, patched, None),
+                judge(unpatched, patched, None, None),
                 expected,
                 "{unpatched:?} {patched:?}"
             );
@@ -164,22 +218,22 @@ mod tests {
         for (unpatched, patched, own, expected) in [
             (Pass, Pass, Pass, Same),
             (Fail, Fail, Fail, Same),
-            // Lifted on purpose, and removed or renamed because of it.
-            (Pass, Fail, Pass, Changed),
-            (Pass, Fail, Absent, Changed),
-            (Pass, Pass, Absent, Changed),
+            // Nobody has said that it may fail.
+            (Pass, Fail, Pass, Worse),
+            (Pass, Fail, Absent, Worse),
             // Broken whatever the tests say.
             (Pass, Fail, Fail, Worse),
             (Pass, Pass, Fail, Worse),
             (Pass, Pass, Lost, Worse),
-            (Pass, Fail, Skip, Worse),
-            // Added.
+            (Pass, Pass, Skip, Worse),
+            // Removed, added, made stricter.
+            (Pass, Pass, Absent, Changed),
             (Absent, Absent, Pass, Changed),
             (Absent, Absent, Fail, Worse),
             (Fail, Fail, Pass, Changed),
         ] {
             assert_eq!(
-                judge(unpatched, patched, Some(own)),
+                judge(unpatched, patched, Some(own), None),
                 expected,
                 "{unpatched:?} {patched:?} {own:?}"
             );
@@ -187,15 +241,81 @@ mod tests {
     }
 
     #[test]
-    fn tests_of_a_suite_that_was_cut_are_lost() {
-        let mut unpatched = Outcome::default();
-        for name in ["a", "a/x", "b"] {
-            unpatched.found.insert(name.to_owned(), Pass);
+    fn what_is_expected_has_a_successor_that_passes() {
+        for (unpatched, patched, own, successor, expected) in [
+            (Pass, Fail, Absent, Pass, Expected),
+            (Pass, Fail, Pass, Pass, Expected),
+            (Pass, Fail, Absent, Fail, Worse),
+            (Pass, Fail, Absent, Skip, Worse),
+            (Pass, Fail, Absent, Absent, Worse),
+            (Pass, Fail, Fail, Pass, Worse),
+            // It does not change what it is to change.
+            (Pass, Pass, Absent, Pass, Worse),
+        ] {
+            assert_eq!(
+                judge(unpatched, patched, Some(own), Some(successor)),
+                expected,
+                "{unpatched:?} {patched:?} {own:?} {successor:?}"
+            );
         }
-        let mut patched = Outcome::default();
-        patched.found.insert("b".to_owned(), Pass);
+    }
+
+    fn outcome(found: &[(&str, Found)]) -> Outcome {
+        let found = found.iter().map(|&(name, found)| (name.to_owned(), found));
+        Outcome {
+            found: found.collect(),
+            ..Outcome::default()
+        }
+    }
+
+    #[test]
+    fn an_expectation_holds_for_its_test_only() {
+        let expectations = expectations("a b because\n").unwrap();
+        let unpatched = outcome(&[("a", Pass), ("c", Pass)]);
+        let patched = outcome(&[("a", Fail), ("c", Fail)]);
+        let judged = |own: Option<&Outcome>| {
+            let rows = compare(&unpatched, &patched, own, &expectations);
+            let row = |row: Row| (row.name, row.judgement, row.reason);
+            Vec::from_iter(rows.into_iter().map(row))
+        };
+        let because = Some("because".to_owned());
+        assert_eq!(
+            judged(Some(&outcome(&[("b", Pass)]))),
+            [
+                ("a".to_owned(), Expected, because.clone()),
+                ("b".to_owned(), Changed, None),
+                ("c".to_owned(), Worse, None),
+            ]
+        );
+        // Without tests of the patched source nothing can take its place.
+        assert_eq!(
+            judged(None),
+            [
+                ("a".to_owned(), Worse, because),
+                ("c".to_owned(), Worse, None)
+            ]
+        );
+    }
+
+    #[test]
+    fn expectations_say_why() {
+        let read = expectations("# a comment\n\na/x   a/y   two words\n").unwrap();
+        let expectation = Expectation {
+            successor: "a/y".to_owned(),
+            reason: "two words".to_owned(),
+        };
+        assert_eq!(read, [("a/x".to_owned(), expectation)].into());
+        assert!(expectations("a/x a/y\n").is_err());
+        assert!(expectations("a/x\n").is_err());
+        assert!(expectations("a/x a/y why\na/x a/z why\n").is_err());
+    }
+
+    #[test]
+    fn tests_of_a_suite_that_was_cut_are_lost() {
+        let unpatched = outcome(&[("a", Pass), ("a/x", Pass), ("b", Pass)]);
+        let mut patched = outcome(&[("b", Pass)]);
         patched.cut.insert("a".to_owned());
-        let rows = compare(&unpatched, &patched, None);
+        let rows = compare(&unpatched, &patched, None, &Expectations::new());
         let found: Vec<_> = rows
             .iter()
             .map(|row| (row.name.as_str(), row.patched, row.judgement))
