@@ -259,7 +259,10 @@ fn conformance(logs: &str, suites: &[&str], own_tests: bool) -> Output {
 fn told(output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stdout);
     let (modules, rest) = text.split_once('\n').unwrap_or_default();
-    assert!(modules.starts_with("loaded on the patched kernel: "), "{text}");
+    assert!(
+        modules.starts_with("loaded on the patched kernel: "),
+        "{text}"
+    );
     assert!(modules.contains("bpf_unwind"), "{text}");
     rest.to_owned()
 }
