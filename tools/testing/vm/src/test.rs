@@ -53,6 +53,13 @@ pub struct Options {
         default_value = "build/cargo/selftests/release/backstop_selftests"
     )]
     program: PathBuf,
+    /// The operator's command, which tests run in the guest
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "build/cargo/backstop/release/backstop"
+    )]
+    command: PathBuf,
 }
 
 /// A test with its verdict, and what a reader of a failure should know.
@@ -78,7 +85,8 @@ pub async fn main(options: Options) -> Result<u8> {
     let common = &options.common;
     let kernel = Kernel::open(&common.kernel)?;
     let modules = kernel.modules(MODULES);
-    let images = images(&kernel, &modules, &options.program, &common.log_dir)?;
+    let programs = [(PROGRAM, &*options.program), ("backstop", &*options.command)];
+    let images = images(&kernel, &modules, &programs, &common.log_dir)?;
     let accelerator = common.accelerator(&kernel, &images).await?;
 
     let names: Vec<_> = tests.iter().map(|test| test.name.as_str()).collect();
@@ -121,7 +129,7 @@ pub async fn failures(
     program: &Path,
     tests: &[Test],
 ) -> Result<Vec<String>> {
-    let images = images(kernel, modules, program, logs)?;
+    let images = images(kernel, modules, &[(PROGRAM, program)], logs)?;
     let runner = Runner {
         common,
         logs,
@@ -143,10 +151,17 @@ pub async fn failures(
     Ok(failed)
 }
 
-/// What a guest boots from that has the test program and these modules.
-fn images(kernel: &Kernel, modules: &[PathBuf], program: &Path, logs: &Path) -> Result<Images> {
+/// What a guest boots from that has these modules, and these programs by their names in /bin.
+fn images(
+    kernel: &Kernel,
+    modules: &[PathBuf],
+    programs: &[(&str, &Path)],
+    logs: &Path,
+) -> Result<Images> {
     let mut guest = Initramfs::guest()?;
-    guest.program(&format!("/bin/{PROGRAM}"), program)?;
+    for (name, program) in programs {
+        guest.program(&format!("/bin/{name}"), program)?;
+    }
     guest.modules(modules)?;
     Images::make(kernel, &guest, logs)
 }

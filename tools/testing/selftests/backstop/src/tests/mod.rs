@@ -6,6 +6,7 @@ mod deadline;
 mod memory;
 mod module;
 mod namespace;
+mod operator;
 mod unwind;
 
 use anyhow::Result;
@@ -23,6 +24,7 @@ pub fn all() -> Vec<Test> {
         memory::tests(),
         module::tests(),
         namespace::tests(),
+        operator::tests(),
         unwind::tests(),
     ]
     .into_iter()
