@@ -118,11 +118,11 @@ impl Supervise for Watch {
 /// Tells its stderr stream and not the console, whose locks may be held.
 #[cold]
 fn stop_often(checkpoint: &Checkpoint<'_>, row: u32) {
-    let before = checkpoint
+    let stopped = checkpoint
         .deadline()
         .stop(bindings::bpf_stopped_BPF_STOPPED_OFTEN);
 
-    if before == bindings::bpf_stopped_BPF_STOPPED_NOT {
+    if stopped.is_ok() {
         let mut stage = Stage::new();
 
         // A report that finds no memory is lost.
@@ -173,16 +173,13 @@ fn check_privilege() -> Result {
 #[kfunc(sleepable)]
 fn bpf_prog_stop(id: u32, stop: u32) -> Result {
     check_privilege()?;
-    let why = match stop {
-        0 => bindings::bpf_stopped_BPF_STOPPED_NOT,
-        1 => bindings::bpf_stopped_BPF_STOPPED_OPERATOR,
+    let change = match stop {
+        0 => Deadline::resume,
+        1 => |deadline: &Deadline| deadline.stop(bindings::bpf_stopped_BPF_STOPPED_OPERATOR),
         _ => return Err(EINVAL),
     };
-    let before = Deadline::of_program(id, |deadline| deadline.stop(why))?.ok_or(EOPNOTSUPP)?;
 
-    if (before == bindings::bpf_stopped_BPF_STOPPED_NOT) == (stop == 0) {
-        return Err(EALREADY);
-    }
+    Deadline::of_program(id, change)?.ok_or(EOPNOTSUPP)??;
     if stop == 1 {
         // SAFETY: Interrupts are on where programs may sleep.
         unsafe { bindings::bpf_deadline_kick() };

@@ -224,12 +224,24 @@ impl Deadline {
     }
 
     /// Stops the program: runs end at their next checkpoint, and none begins. `why` is one of `enum
-    /// bpf_stopped`, and 0 lets it run again. Returns what it was before.
-    pub fn stop(&self, why: u32) -> u32 {
-        if why == bindings::bpf_stopped_BPF_STOPPED_NOT {
-            self.row().store(0, Relaxed);
+    /// bpf_stopped`. Returns `EALREADY`, and changes nothing, if it is stopped.
+    pub fn stop(&self, why: u32) -> Result {
+        self.stopped()
+            .cmpxchg(bindings::bpf_stopped_BPF_STOPPED_NOT, why, Relaxed)
+            .map_err(|_| EALREADY)?;
+        Ok(())
+    }
+
+    /// Lets the program run again. Returns `EALREADY` if it is not stopped.
+    pub fn resume(&self) -> Result {
+        self.row().store(0, Relaxed);
+        match self
+            .stopped()
+            .xchg(bindings::bpf_stopped_BPF_STOPPED_NOT, Relaxed)
+        {
+            bindings::bpf_stopped_BPF_STOPPED_NOT => Err(EALREADY),
+            _ => Ok(()),
         }
-        self.stopped().xchg(why, Relaxed)
     }
 
     /// Notes how long a run has taken until now.
@@ -247,7 +259,7 @@ impl Deadline {
         let before = self.ended_at().xchg(now, Relaxed);
         self.spent().store(spent, Relaxed);
         self.exceeded().store(exceeded.unwrap_or(0), Relaxed);
-        if exceeded.is_none() {
+        if self.stopped().load(Relaxed) == bindings::bpf_stopped_BPF_STOPPED_OPERATOR {
             self.kills().fetch_add(1, Relaxed);
             return 0;
         }

@@ -85,7 +85,10 @@ pub async fn main(options: Options) -> Result<u8> {
     let common = &options.common;
     let kernel = Kernel::open(&common.kernel)?;
     let modules = kernel.modules(MODULES);
-    let programs = [(PROGRAM, &*options.program), ("backstop", &*options.command)];
+    let programs = [
+        (PROGRAM, &*options.program),
+        ("backstop", &*options.command),
+    ];
     let images = images(&kernel, &modules, &programs, &common.log_dir)?;
     let accelerator = common.accelerator(&kernel, &images).await?;
 
