@@ -31,7 +31,7 @@ pub struct Entries {
 impl Entries {
     const WORDS: usize = 4;
 
-    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let mut words = bytes.chunks_exact(size_of::<u32>());
         let mut word = || Some(u32::from_ne_bytes(words.next()?.try_into().ok()?));
         Some(Self {

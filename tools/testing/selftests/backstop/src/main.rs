@@ -8,6 +8,7 @@ mod console;
 mod counter;
 mod expectation;
 mod fault;
+mod fuzz;
 mod ktap;
 mod leak;
 mod ledger;
@@ -61,6 +62,21 @@ struct Cli {
     /// Keep the machine busy for so many seconds while programs run away in it
     #[arg(long, value_name = "SECONDS", conflicts_with_all = ["names", "filter", "list", "arm", "bench"])]
     soak: Option<u64>,
+    /// Fuzz what exceptions release, with the programs of this seed, one JSON line for what happens
+    #[arg(long, value_name = "SEED", conflicts_with_all = ["names", "filter", "list", "arm", "bench"])]
+    fuzz: Option<u64>,
+    /// The first program of the seed
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "fuzz")]
+    first: u64,
+    /// How many programs
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "fuzz")]
+    count: u64,
+    /// Show the programs instead of running them
+    #[arg(long, requires = "fuzz")]
+    show: bool,
+    /// Say why the verifier refuses programs
+    #[arg(long, requires = "fuzz", conflicts_with = "show")]
+    refusals: bool,
     /// Do a test in this process
     #[arg(long, hide = true, value_name = "NAME")]
     here: Option<String>,
@@ -84,6 +100,18 @@ fn run(cli: &Cli) -> Result<ExitCode> {
     }
     if let Some(seconds) = cli.soak {
         return soak::run(seconds);
+    }
+    if let Some(seed) = cli.fuzz {
+        let programs = cli.first..cli.first + cli.count;
+        if cli.show {
+            fuzz::show(seed, programs);
+            return Ok(ExitCode::SUCCESS);
+        }
+        if cli.refusals {
+            fuzz::refusals(seed, programs)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        return fuzz::report(seed, programs);
     }
     let all = catalogue::all()?;
     if !cli.wait {

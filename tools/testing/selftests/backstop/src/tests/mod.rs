@@ -4,6 +4,7 @@
 mod concurrency;
 mod deadline;
 mod memory;
+mod fuzz;
 mod module;
 mod namespace;
 mod operator;
@@ -26,6 +27,7 @@ pub fn all() -> Vec<Test> {
         namespace::tests(),
         operator::tests(),
         unwind::tests(),
+        fuzz::tests(),
     ]
     .into_iter()
     .flatten()

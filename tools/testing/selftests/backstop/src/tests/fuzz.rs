@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Programs of the fuzzer, each beside its twin: as many as fit into a run of all tests.
+
+use anyhow::{Result, ensure};
+
+use crate::arm::Armed;
+use crate::catalogue::{Body, Test};
+use crate::expectation::Expectation;
+use crate::fuzz::{self, Line};
+
+const PROGRAMS: u64 = 75;
+
+pub fn tests() -> Vec<Test> {
+    vec![
+        test("fuzz_1", run::<1>),
+        test("fuzz_2", run::<2>),
+        test("fuzz_3", run::<3>),
+        test("fuzz_4", run::<4>),
+    ]
+}
+
+fn test(name: &str, run: fn(&Armed) -> Result<()>) -> Test {
+    Test {
+        name: format!("unwind/{name}"),
+        expectation: Expectation {
+            description: "random programs that throw do and leave what their twins do and leave"
+                .into(),
+            ..Expectation::default()
+        },
+        body: Body::Code {
+            modules: fuzz::MODULES,
+            run,
+        },
+    }
+}
+
+fn run<const SEED: u64>(_: &Armed) -> Result<()> {
+    let mut last = 0;
+    let summary = fuzz::run(SEED, 0..PROGRAMS, |line| {
+        match line {
+            Line::Begins(program) => last = program,
+            Line::Difference(difference) => println!("{difference}"),
+            _ => (),
+        }
+        Ok(())
+    })?;
+    ensure!(last == PROGRAMS - 1, "it ended after program {last}");
+    ensure!(summary.is_well(), "{summary:?}");
+    Ok(())
+}
