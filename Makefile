@@ -6,7 +6,7 @@ export KSRC NATIVE ACCEL T J V CHECK VERSION
 
 enter := scripts/enter
 
-.PHONY: run check check-debug source tree kernel selftests shell bench conformance mutants soak series refresh clean distclean \
+.PHONY: run check check-debug source tree kernel selftests shell bench conformance fuzz mutants soak series refresh clean distclean \
 	help
 
 run: kernel selftests
@@ -32,6 +32,9 @@ selftests: kernel
 
 shell: kernel selftests
 	@$(enter) scripts/vm shell
+
+fuzz: kernel selftests
+	@$(enter) scripts/vm fuzz $(if $(SEED),--seed $(SEED)) $(if $(FIRST),--first $(FIRST)) $(if $(N),--count $(N)) $(if $(J),--jobs $(J))
 
 bench: kernel selftests
 	@$(enter) scripts/bench
@@ -67,6 +70,7 @@ help:
 ## make kernel      the bzImage and modules
 ## make selftests   the guest binaries
 ## make shell       an interactive VM with the modules and tools at hand
+## make fuzz        random programs that throw beside twins that release by hand, and what differs
 ## make bench       instruction counts under icount, as a table and JSON
 ## make conformance the kernel's own test_progs, unpatched beside patched, and what differs
 ## make soak        twenty programs that run away, for ten minutes under load
@@ -80,6 +84,7 @@ help:
 ## ACCEL=           auto (the default), kvm or tcg
 ## SECONDS=         how long make soak takes (600)
 ## T=               only the VM tests, suites of test_progs, or mutants that match this glob
+## SEED= FIRST= N=  what make fuzz draws from (1), where it begins (0) and how many programs (10000)
 ## J=               jobs; V=1 prints every command
 ## CHECK=build      make series builds every step
 ## BACKSTOP_CACHE=  where tool root, downloads and ccache are kept (~/.cache/backstop)

@@ -7,6 +7,7 @@ mod conformance;
 mod console;
 mod demonstration;
 mod difference;
+mod fuzz;
 mod images;
 mod initramfs;
 mod kernel;
@@ -65,6 +66,8 @@ enum Command {
 
     /// Make mistakes in the module that unwinds programs, and show which tests notice
     Mutants(mutants::Options),
+    /// Run random programs that throw beside twins that release by hand, and show what differs
+    Fuzz(fuzz::Options),
     /// A machine to work in, with the tool root as its file system
     Shell(shell::Options),
 }
@@ -97,6 +100,7 @@ async fn run(command: Command) -> Result<u8> {
         Command::Soak(options) => soak::main(options).await,
 
         Command::Mutants(options) => mutants::main(options).await,
+        Command::Fuzz(options) => fuzz::main(options).await,
         Command::Shell(options) => shell::main(options).await,
     }
 }

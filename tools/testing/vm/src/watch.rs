@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use qapi::qmp::{RunState, ShutdownCause};
 use tokio::time::{Instant, sleep_until};
 
+use crate::fuzz;
 use crate::outcome::Ending;
 use crate::qemu::{Event, Guest, Machine};
 use crate::qmp::{all_halted, cause_name};
@@ -335,6 +336,7 @@ fn is_progress(line: &str) -> bool {
         || line == READY
         || ["ok ", "not ok ", test_progs::END]
             .iter()
+            .chain(&fuzz::PROGRESS)
             .any(|start| line.starts_with(start))
 }
 
