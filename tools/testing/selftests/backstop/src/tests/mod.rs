@@ -3,8 +3,8 @@
 
 mod concurrency;
 mod deadline;
-mod memory;
 mod fuzz;
+mod memory;
 mod module;
 mod namespace;
 mod operator;
