@@ -63,7 +63,6 @@ enum Command {
     Conformance(conformance::Options),
     /// A machine under load while BPF programs run away in it
     Soak(soak::Options),
-
     /// Make mistakes in the module that unwinds programs, and show which tests notice
     Mutants(mutants::Options),
     /// Run random programs that throw beside twins that release by hand, and show what differs
