@@ -191,6 +191,12 @@ static bool drop_deadline(struct bpf_verifier_env *env, const char *name, const 
 	return true;
 }
 
+/* The deadline is dropped: what has been planned with it is planned again, see plan(). */
+static int again(const struct bpf_verifier_env *env)
+{
+	return env->unwind->table ? -EAGAIN : 0;
+}
+
 /* Notes where checkpoints have to be; returns whether there are any. */
 static bool find_checkpoints(struct bpf_verifier_env *env)
 {
@@ -658,7 +664,7 @@ static int refuse(struct bpf_verifier_env *env, u32 insn_idx, const char *name,
 		  const char *reason, const char *remedy)
 {
 	if (drop_deadline(env, name, reason))
-		return 0;
+		return again(env);
 	verbose(env, "bpf_throw cannot release %s acquired at insn %d: %s\n", name, insn_idx,
 		reason);
 	bpf_diag_res(env, insn_idx, "throw with a resource that cannot be released",
@@ -830,7 +836,7 @@ static int add_slots(struct bpf_verifier_env *env, const struct bpf_unwind_slot 
 
 	if (first + nr > BPF_UNWIND_MAX_SLOTS) {
 		if (drop_deadline(env, slot->name, "more resources may be held than there are slots"))
-			return 0;
+			return again(env);
 		bpf_diag_res(env, max(slot->insn_idx, 0), "too many resources at a throw",
 			     "More resources may be held at a throw than there are slots.",
 			     "Release some of them before anything may throw.");
@@ -958,7 +964,7 @@ static int allocate_slots(struct bpf_verifier_env *env)
 		if (!site->held || site->outside < 0)
 			continue;
 		if (drop_deadline(env, site->slot.name, "it is released across a callback"))
-			return 0;
+			return again(env);
 		verbose(env, "%s acquired at insn %d may be held at a throw and is released at insn %d across a callback\n",
 			site->slot.name, site->insn_idx, site->outside);
 		bpf_diag_res(env, site->outside, "release across a callback",
@@ -1385,7 +1391,7 @@ static u64 touched(struct bpf_unwind_env *unwind, u32 insn_idx, const struct bpf
 static int refuse_call(struct bpf_verifier_env *env, int subprog, u32 insn_idx, const char *how)
 {
 	if (drop_deadline(env, bpf_subprog_name(env, subprog), how))
-		return 0;
+		return again(env);
 	verbose(env, "func#%d may throw, or acquires what may be held at a throw, and is %s at insn %d\n",
 		subprog, how, insn_idx);
 	bpf_diag_res(env, insn_idx, "function that cannot be unwound",
@@ -1412,7 +1418,8 @@ static int layout_frames(struct bpf_verifier_env *env)
 		frame = &unwind->frames[subprog];
 		/* Dead functions are removed later. */
 		info[subprog].unwind_frame = subprog + 1;
-		if (frame->called_back && info[subprog].is_async_cb)
+		if (frame->called_back && info[subprog].is_async_cb &&
+		    (unwind->deadline || info[subprog].might_throw))
 			return refuse_call(env, subprog, info[subprog].start,
 					   "called back both at once and later");
 		/* What was noted while the program was verified, and nothing of an earlier plan. */
@@ -1420,6 +1427,8 @@ static int layout_frames(struct bpf_verifier_env *env)
 			.called_back = frame->called_back,
 			.stops = frame->stops,
 			.boundary = !subprog || info[subprog].is_cb,
+			/* It begins with a checkpoint. */
+			.ends = unwind->deadline && frame->stops,
 		};
 		callbacks = false;
 		for (i = info[subprog].start; i < info[subprog + 1].start; i++) {
@@ -1433,7 +1442,7 @@ static int layout_frames(struct bpf_verifier_env *env)
 				continue;
 			if (unwind->frames[callee].boundary &&
 			    (unwind->frames[callee].slots || unwind->frames[callee].ends ||
-			     info[callee].might_throw))
+			     unwind->frames[callee].run || info[callee].might_throw))
 				return refuse_call(env, callee, i, "both called and called back");
 			if (takes_base(unwind, callee) && info[subprog].tail_call_reachable)
 				return refuse_call(env, callee, i,
@@ -1452,13 +1461,19 @@ static int layout_frames(struct bpf_verifier_env *env)
 			frame->scratch = depth += 16;
 		if (callbacks)
 			frame->pending = depth += sizeof(struct bpf_unwind_pending);
-		if (unwind->deadline && (!subprog || info[subprog].is_async_cb))
+		/* An exception callback is said to be asynchronous, too. */
+		if (unwind->deadline &&
+		    (!subprog || (info[subprog].is_async_cb && !info[subprog].is_exception_cb)))
 			frame->run = depth += sizeof(struct bpf_run);
 		/* Frames below a tail call pile up, see check_max_stack_depth_subprog(). */
 		if (depth > 256 && (frame->slots || frame->run) &&
 		    info[subprog].tail_call_reachable)
 			return refuse_call(env, subprog, info[subprog].start,
 					   "in need of too much stack for a function with tail calls");
+		/* What is put in front of its first instruction runs once. */
+		if ((frame->slots || frame->run || (unwind->deadline && frame->stops)) &&
+		    env->insn_aux_data[info[subprog].start].indirect_target)
+			return refuse_call(env, subprog, info[subprog].start, "jumped to by gotox");
 		frame->depth = depth;
 	}
 	return 0;
@@ -1469,17 +1484,15 @@ static int plan(struct bpf_verifier_env *env)
 {
 	struct bpf_subprog_info *info = env->subprog_info;
 	struct bpf_unwind_env *unwind = env->unwind;
-	bool deadline;
 	int i, err;
 
 	/* Again if it turns out that the program cannot have the deadline that was planned for. */
 	do {
-		deadline = unwind->deadline;
 		err = allocate_slots(env);
 		err = err ?: layout_frames(env);
-		if (err)
-			return err;
-	} while (deadline && !unwind->deadline && needed(unwind));
+	} while (err == -EAGAIN && needed(unwind));
+	if (err)
+		return err == -EAGAIN ? 0 : err;
 
 	for (i = 0; i < env->subprog_cnt && needed(unwind); i++) {
 		if (unwind->frames[i].depth > round_up(info[i].stack_depth, 8))
@@ -1591,10 +1604,6 @@ int bpf_unwind_instrument(struct bpf_verifier_env *env)
 									 info[subprog + 1].start - 1)));
 		}
 		prologue = e.cnt;
-		if (prologue && env->insn_aux_data[i + delta].indirect_target) {
-			err = refuse_call(env, subprog, i, "jumped to by gotox");
-			break;
-		}
 		before = emit_insn(env, &e, i, i + delta);
 		if (e.cnt == 1)
 			continue;
