@@ -5,10 +5,13 @@
 use kernel::bpf::unwind::Deadline;
 
 /// Bounds of the fuel.
-const MIN: u32 = 1 << 6;
-const MAX: u32 = 1 << 24;
+///
+/// The fuel of a CPU is used up by whatever program runs next: the most that there is must not last
+/// long in one that calls slow helpers, and the least is worth one call.
+const MIN: u32 = 1 << 3;
+const MAX: u32 = 1 << 18;
 /// As much as is given to a program of which is not known how long it lasts.
-const UNKNOWN: u32 = 1 << 20;
+const UNKNOWN: u32 = 1 << 16;
 
 /// Gaps between checkpoints that are as they should be, in ns.
 const GOAL: u64 = 1_000_000;
