@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Programs that cannot have a deadline are what they would be without. */
+#include <vmlinux.h>
+#include <bpf/bpf_helpers.h>
+
+#include "deadline.h"
+
+char LICENSE[] SEC("license") = "GPL";
+
+#define __watched __module(bpf_unwind) __module(bpf_deadline)
+
+__u64 sum;
+
+#define ONE								\
+	object = bpf_unwind_object_acquire('a');			\
+	if (object)							\
+		bpf_unwind_object_release(object);
+#define TEN ONE ONE ONE ONE ONE ONE ONE ONE ONE ONE
+
+SEC("tc")
+__description("a program that needs many more slots than there are has no deadline")
+__watched __event(test_run) __retval(2)
+int many_sites(void *ctx)
+{
+	struct bpf_unwind_object *object;
+	int i;
+
+	bpf_for(i, 0, one)
+		sum += i;
+	TEN TEN TEN TEN TEN TEN TEN
+	return 2;
+}
+
+/* Returns 0, which the verifier knows and the compiler does not; its entry weighs more than the loop. */
+static __noinline int zero(__u32 i, void *ctx)
+{
+	int r;
+
+	asm volatile("r0 = 0; .rept 600; r0 += 0; .endr; %0 = 0" : "=r"(r) :: "r0");
+	return r;
+}
+
+SEC("tc")
+__description("a callback that is called directly, too, is not ended there")
+__watched __deadline_us(1000) __event(test_run) __retval(2)
+int called_directly(void *ctx)
+{
+	int i;
+
+	bpf_loop(one, zero, NULL, 0);
+	bpf_for(i, 0, 200000)
+		sum += zero(i, NULL);
+	return sum ? 3 : 2;
+}
+
+struct async {
+	struct bpf_timer timer;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct async);
+} async SEC(".maps");
+
+static int both(void *map, __u32 *key, void *value)
+{
+	return 0;
+}
+
+SEC("tc")
+__description("a function may be called back at once and later where another one throws")
+__watched __event(test_run) __retval(2)
+int both_ways(void *ctx)
+{
+	__u32 key = 0;
+	struct async *elem = bpf_map_lookup_elem(&async, &key);
+
+	if (!elem)
+		return 1;
+	bpf_for_each_map_elem(&async, both, NULL, 0);
+	bpf_timer_init(&elem->timer, &async, 0);
+	bpf_timer_set_callback(&elem->timer, (void *)both);
+	if (!one)
+		bpf_throw(1);
+	return 2;
+}
