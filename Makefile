@@ -72,7 +72,8 @@ help:
 ## make shell       an interactive VM with the modules and tools at hand
 ## make fuzz        random programs that throw beside twins that release by hand, and what differs
 ## make bench       instruction counts under icount, as a table and JSON
-## make conformance the kernel's own test_progs, unpatched beside patched, and what differs
+## make conformance the kernel's own test_progs, unpatched beside patched, and what differs;
+##                  T=veristat: all its BPF programs, their verdicts and their code, instead
 ## make soak        twenty programs that run away, for ten minutes under load
 ## make mutants     mistakes made on purpose in what unwinds programs, and the tests that notice each
 ## make series      build/series: mailable patches, checked

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use crate::Common;
 use crate::accelerator::Accelerator;
 use crate::console;
-use crate::images::{Images, MEMORY_MIB};
+use crate::images::Images;
 use crate::initramfs::Initramfs;
 use crate::kernel::Kernel;
 use crate::outcome::Ending;
@@ -236,15 +236,15 @@ async fn run(
     batch: Batch,
 ) -> Result<Told> {
     let common = &options.common;
-    let _slot = slots.take(MEMORY_MIB).await;
+    let _slot = slots.take(kernel.memory_mib()).await;
     let Batch { first, count } = batch;
     let seed = options.seed;
     let machine = Machine {
         accelerator: accelerator.clone(),
         kernel: kernel.image.clone(),
         initrd: Some(images.initrd()),
-        append: APPEND.to_owned(),
-        memory_mib: MEMORY_MIB,
+        append: kernel.append().to_owned(),
+        memory_mib: kernel.memory_mib(),
         cpus: 1,
         command: Some(format!(
             "exec {PROGRAM} --fuzz {seed} --first {first} --count {count} 2>&1"
@@ -254,7 +254,7 @@ async fn run(
         saved: None,
         logs: common.log_dir.join(format!("fuzz-{seed}-{first}")),
     };
-    let orders = Orders::new(accelerator.deadlines());
+    let orders = Orders::new(accelerator.deadlines(kernel));
     let record = watch::run(&machine, &orders).await?;
     told(batch, &record)
 }

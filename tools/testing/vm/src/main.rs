@@ -8,6 +8,7 @@ mod console;
 mod demonstration;
 mod difference;
 mod fuzz;
+mod image;
 mod images;
 mod initramfs;
 mod kernel;
@@ -25,6 +26,7 @@ mod soak;
 mod test;
 mod test_progs;
 mod trial;
+mod veristat;
 mod vmcore;
 mod watch;
 
@@ -67,6 +69,8 @@ enum Command {
     Mutants(mutants::Options),
     /// Run random programs that throw beside twins that release by hand, and show what differs
     Fuzz(fuzz::Options),
+    /// Have the unpatched kernel and the patched one load the programs of the kernel's own BPF selftests, and show what differs
+    Veristat(veristat::Options),
     /// A machine to work in, with the tool root as its file system
     Shell(shell::Options),
 }
@@ -100,6 +104,7 @@ async fn run(command: Command) -> Result<u8> {
 
         Command::Mutants(options) => mutants::main(options).await,
         Command::Fuzz(options) => fuzz::main(options).await,
+        Command::Veristat(options) => veristat::main(options).await,
         Command::Shell(options) => shell::main(options).await,
     }
 }
