@@ -25,7 +25,7 @@ struct module;
 /* What a jump backwards takes for each instruction up to its target, for each call, and at most. */
 #define BPF_CHECKPOINT_INSN	1
 #define BPF_CHECKPOINT_CALL	8
-#define BPF_CHECKPOINT_MAX	BIT(20)
+#define BPF_CHECKPOINT_MAX	BIT(12)
 
 /* Bounds of a deadline that a program brings along: declaration tag "deadline_us:N". */
 #define BPF_DEADLINE_MIN_US	1000

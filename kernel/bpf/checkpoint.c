@@ -7,6 +7,7 @@
 #include <linux/bpf_deadline.h>
 #include <linux/bpf_verifier.h>
 #include <linux/btf.h>
+#include <linux/ctype.h>
 #include <linux/filter.h>
 #include <linux/module.h>
 #include <linux/pkt_cls.h>
@@ -114,6 +115,9 @@ static s64 default_result(const struct bpf_prog *prog)
 		return BPF_FLOW_DISSECTOR_CONTINUE;
 	case BPF_PROG_TYPE_LSM:
 		return prog->expected_attach_type == BPF_LSM_CGROUP;
+	case BPF_PROG_TYPE_SK_SKB:
+		/* To a stream parser, 1 would be the length of a message. */
+		return prog->expected_attach_type != BPF_SK_SKB_STREAM_PARSER;
 	case BPF_PROG_TYPE_CGROUP_SKB:
 	case BPF_PROG_TYPE_CGROUP_SOCK:
 	case BPF_PROG_TYPE_CGROUP_SOCK_ADDR:
@@ -121,7 +125,6 @@ static s64 default_result(const struct bpf_prog *prog)
 	case BPF_PROG_TYPE_CGROUP_SYSCTL:
 	case BPF_PROG_TYPE_CGROUP_DEVICE:
 	case BPF_PROG_TYPE_SOCK_OPS:
-	case BPF_PROG_TYPE_SK_SKB:
 	case BPF_PROG_TYPE_SK_MSG:
 	case BPF_PROG_TYPE_SK_REUSEPORT:
 	case BPF_PROG_TYPE_SK_LOOKUP:
@@ -153,7 +156,7 @@ static int find_limit(struct bpf_verifier_env *env, u64 *limit)
 		verbose(env, "more than one declaration tag %s\n", BPF_DEADLINE_TAG);
 		return -EINVAL;
 	}
-	err = kstrtou64(value, 10, &us);
+	err = isdigit(*value) ? kstrtou64(value, 10, &us) : -EINVAL;
 	if (err || us < BPF_DEADLINE_MIN_US || us > BPF_DEADLINE_MAX_US) {
 		verbose(env, "declaration tag %s%s: not a number from %d to %d\n",
 			BPF_DEADLINE_TAG, value, BPF_DEADLINE_MIN_US, BPF_DEADLINE_MAX_US);

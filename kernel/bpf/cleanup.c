@@ -111,6 +111,7 @@ struct bpf_unwind_env {
 	u32 at_throw;		/* BIT(kind) of what is held there and shares slots */
 	u32 held;		/* the same at a throw or a checkpoint */
 	struct bpf_deadline *deadline;
+	u32 allowance;		/* instructions that were processed for a deadline that was dropped */
 	bool throws;
 	bool takes_irq_lock;	/* bpf_res_spin_lock_irqsave() */
 	bool out_of_memory;	/* where no error could be returned */
@@ -215,6 +216,7 @@ static bool find_checkpoints(struct bpf_verifier_env *env)
 		found |= !!env->unwind->insns[i].checkpoint;
 		if (bpf_is_ldimm64(&insn[i]))
 			i++;
+		cond_resched();
 	}
 	return found;
 }
@@ -246,7 +248,7 @@ static bool has_far_jumps(const struct bpf_prog *prog)
 		u8 class = BPF_CLASS(prog->insnsi[i].code);
 
 		if ((class == BPF_JMP || class == BPF_JMP32) &&
-		    abs(prog->insnsi[i].off) > S16_MAX / 2)
+		    abs(prog->insnsi[i].off) > S16_MAX / 8)
 			return true;
 	}
 	return false;
@@ -343,6 +345,23 @@ void bpf_unwind_table_free(struct bpf_unwind_table *table)
 	module_put(table->ops->owner);
 	kvfree(table->funcs);
 	kvfree(table);
+}
+
+/*
+ * Called when so many instructions have been processed as are allowed: whether more
+ * are, since a program is not too large because its states are told apart.
+ */
+bool bpf_unwind_allows_more(struct bpf_verifier_env *env)
+{
+	struct bpf_unwind_env *unwind = env->unwind;
+
+	if (!unwind)
+		return false;
+	if (unwind->deadline && !unwind->throws) {
+		drop(env, "program", "it is too large with it");
+		unwind->allowance = BPF_COMPLEXITY_LIMIT_INSNS;
+	}
+	return env->insn_processed <= BPF_COMPLEXITY_LIMIT_INSNS + unwind->allowance;
 }
 
 /* A function that is verified on its own is done: what it holds at once adds to what its callers hold. */

@@ -11,7 +11,7 @@ use kernel::bpf::unwind::Deadline;
 const MIN: u32 = 1 << 3;
 const MAX: u32 = 1 << 18;
 /// As much as is given to a program of which is not known how long it lasts.
-const UNKNOWN: u32 = 1 << 16;
+const UNKNOWN: u32 = MAX;
 
 /// Gaps between checkpoints that are as they should be, in ns.
 const GOAL: u64 = 1_000_000;

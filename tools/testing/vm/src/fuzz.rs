@@ -22,8 +22,6 @@ use crate::schedule::Slots;
 use crate::watch::{self, Orders, Record};
 
 const PROGRAM: &str = "backstop_selftests";
-/// A host that is busy for long does not keep the machine from booting.
-const APPEND: &str = "no_timer_check";
 /// Programs a machine, so that what one leaves behind ends soon.
 const PROGRAMS: u64 = 250;
 /// So many of a hundred the verifier has to accept.

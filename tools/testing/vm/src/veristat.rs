@@ -151,7 +151,7 @@ impl Options {
             saved: None,
             logs: self.common.log_dir.join(name),
         };
-        let mut orders = Orders::new(accelerator.deadlines());
+        let mut orders = Orders::new(accelerator.deadlines(kernel));
         orders.deadlines.boot *= PATIENCE;
         orders.deadlines.test *= PATIENCE;
         let _slot = slots.take(MEMORY_MIB).await;

@@ -31,6 +31,7 @@ char LICENSE[] SEC("license") = "GPL";
 REFUSED(no_number, "a deadline that is no number is refused", "soon")
 REFUSED(nothing, "a deadline of nothing is refused", "")
 REFUSED(negative, "a deadline that is over already is refused", "-1000")
+REFUSED(with_sign, "a deadline with a sign is refused", "+1000")
 REFUSED(unit, "a deadline with a unit is refused", "10ms")
 REFUSED(too_short, "a deadline shorter than can be measured is refused", "999")
 REFUSED(too_long, "a deadline longer than the longest is refused", "10000001")
