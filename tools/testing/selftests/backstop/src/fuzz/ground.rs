@@ -273,11 +273,10 @@ impl KernelTypes {
         let kernel = NonNull::new(unsafe { sys::btf__load_vmlinux_btf() });
         let kernel = kernel.context("the kernel has no BTF")?;
         // SAFETY: the name ends with a NUL, and the types it builds upon live as long as its own.
-        let module =
-            NonNull::new(unsafe { sys::btf__load_module_btf(MODULE.as_ptr(), kernel.as_ptr()) });
+        let module = unsafe { sys::btf__load_module_btf(MODULE.as_ptr(), kernel.as_ptr()) };
         Ok(Self {
             kernel,
-            module: module.with_context(|| format!("{MODULE:?} has no BTF"))?,
+            module: NonNull::new(module).with_context(|| format!("{MODULE:?} has no BTF"))?,
             found: RefCell::default(),
         })
     }
