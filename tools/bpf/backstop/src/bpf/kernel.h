@@ -20,7 +20,7 @@ struct bpf_iter_num {
 
 #define BPF_OBJ_NAME_LEN	16	/* include/uapi/linux/bpf.h */
 #define BPF_UNWIND_MAX_SLOTS	64	/* include/linux/bpf_unwind.h */
-#define NR_CPUS			8192	/* as many as any configuration has */
+#define MAX_CPUS			8192	/* as many as any configuration has */
 
 /* u64_stats_t, as it is on 64 bits */
 struct counter {

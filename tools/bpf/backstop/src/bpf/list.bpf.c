@@ -37,7 +37,7 @@ static __u64 throws(const struct bpf_prog *prog)
 
 	if (!bpf_core_field_exists(struct bpf_prog_stats, throws))
 		return 0;
-	bpf_for(cpu, 0, NR_CPUS) {
+	bpf_for(cpu, 0, MAX_CPUS) {
 		stats = bpf_per_cpu_ptr(prog->stats, cpu);
 		if (!stats)
 			break;

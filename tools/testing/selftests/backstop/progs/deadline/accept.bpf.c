@@ -12,10 +12,13 @@ char LICENSE[] SEC("license") = "GPL";
 __u64 sum;
 
 #define ONE								\
-	object = bpf_unwind_object_acquire('a');			\
-	if (object)							\
-		bpf_unwind_object_release(object);
-#define TEN ONE ONE ONE ONE ONE ONE ONE ONE ONE ONE
+	do {								\
+		object = bpf_unwind_object_acquire('a');		\
+		if (object)						\
+			bpf_unwind_object_release(object);		\
+	} while (0)
+#define FIVE do { ONE; ONE; ONE; ONE; ONE; } while (0)
+#define TEN do { FIVE; FIVE; } while (0)
 
 SEC("tc")
 __description("a program that needs many more slots than there are has no deadline")
@@ -27,7 +30,7 @@ int many_sites(void *ctx)
 
 	bpf_for(i, 0, one)
 		sum += i;
-	TEN TEN TEN TEN TEN TEN TEN
+	TEN; TEN; TEN; TEN; TEN; TEN; TEN;
 	return 2;
 }
 

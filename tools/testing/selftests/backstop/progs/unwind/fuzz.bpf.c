@@ -129,20 +129,20 @@ int main_plain(void *ctx)
 }
 
 /* Programs that count, for types that do not count themselves. */
-#define COUNT(function, count, by)						\
+#define COUNT(function, counter, by)						\
 	SEC("fentry/" #function)						\
 	int count_##function(void *ctx)						\
 	{									\
-		remains.count += by;						\
+		(counter) += (by);						\
 		return 0;							\
 	}
 
-COUNT(bpf_obj_new, objects, 1)
-COUNT(bpf_obj_drop, objects, -1)
-COUNT(bpf_percpu_obj_new, percpu_objects, 1)
-COUNT(bpf_percpu_obj_drop, percpu_objects, -1)
-COUNT(bpf_cpumask_create, cpumasks, 1)
-COUNT(bpf_cpumask_release, cpumasks, -1)
+COUNT(bpf_obj_new, remains.objects, 1)
+COUNT(bpf_obj_drop, remains.objects, -1)
+COUNT(bpf_percpu_obj_new, remains.percpu_objects, 1)
+COUNT(bpf_percpu_obj_drop, remains.percpu_objects, -1)
+COUNT(bpf_cpumask_create, remains.cpumasks, 1)
+COUNT(bpf_cpumask_release, remains.cpumasks, -1)
 
 /* Whether a lock is held, by its first word. */
 static __always_inline bool is_held(const void *lock)
