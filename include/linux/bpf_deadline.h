@@ -15,6 +15,7 @@
 #include <linux/percpu.h>
 #include <linux/types.h>
 
+struct bpf_insn;
 struct bpf_unwind_regs;
 struct bpf_verifier_env;
 struct module;
@@ -91,6 +92,7 @@ bool bpf_checkpoint(struct bpf_unwind_regs *regs);
 /* For the verifier. */
 struct bpf_deadline *bpf_deadline_alloc(struct bpf_verifier_env *env);
 void bpf_deadline_free(struct bpf_deadline *deadline);
+bool bpf_jumps_back(struct bpf_insn *insn);
 u32 bpf_checkpoint_weight(const struct bpf_verifier_env *env, u32 from, u32 to);
 u32 bpf_checkpoint_at(const struct bpf_verifier_env *env, u32 insn_idx);
 

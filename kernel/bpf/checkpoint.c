@@ -79,24 +79,27 @@ static bool is_tail_call(const struct bpf_insn *insn)
 	       insn->imm == BPF_FUNC_tail_call;
 }
 
+bool bpf_jumps_back(struct bpf_insn *insn)
+{
+	u8 class = BPF_CLASS(insn->code), op = BPF_OP(insn->code);
+
+	return (class == BPF_JMP || class == BPF_JMP32) && op != BPF_CALL && op != BPF_EXIT &&
+	       bpf_jmp_offset(insn) < 0;
+}
+
 /*
  * Fuel that a checkpoint in front of the instruction takes, 0 if none has to be
  * there: every loop has a jump backwards, and every chain of programs a tail call.
  */
 u32 bpf_checkpoint_at(const struct bpf_verifier_env *env, u32 insn_idx)
 {
-	const struct bpf_insn *insn = &env->prog->insnsi[insn_idx];
-	s32 off = insn->off;
+	struct bpf_insn *insn = &env->prog->insnsi[insn_idx];
 
 	if (is_tail_call(insn) || insn->code == (BPF_JMP | BPF_JA | BPF_X))
 		return BPF_CHECKPOINT_CALL;
-	if (BPF_CLASS(insn->code) != BPF_JMP && BPF_CLASS(insn->code) != BPF_JMP32)
+	if (!bpf_jumps_back(insn))
 		return 0;
-	if (BPF_OP(insn->code) == BPF_CALL || BPF_OP(insn->code) == BPF_EXIT)
-		return 0;
-	if (insn->code == (BPF_JMP32 | BPF_JA))
-		off = insn->imm;
-	return off < 0 ? bpf_checkpoint_weight(env, insn_idx + off + 1, insn_idx) : 0;
+	return bpf_checkpoint_weight(env, insn_idx + bpf_jmp_offset(insn) + 1, insn_idx);
 }
 
 /*
@@ -169,17 +172,18 @@ static int find_limit(struct bpf_verifier_env *env, u64 *limit)
 /* Of a program that is being loaded. NULL if there are no deadlines, or an error. */
 struct bpf_deadline *bpf_deadline_alloc(struct bpf_verifier_env *env)
 {
+	const struct bpf_deadline_ops *ops = ops_get();
 	struct bpf_deadline *deadline;
 	int err;
 
-	deadline = kzalloc_obj(*deadline, GFP_KERNEL_ACCOUNT);
-	if (!deadline)
-		return ERR_PTR(-ENOMEM);
-	deadline->ops = ops_get();
-	if (!deadline->ops) {
-		kfree(deadline);
+	if (!ops)
 		return NULL;
+	deadline = kzalloc_obj(*deadline, GFP_KERNEL_ACCOUNT);
+	if (!deadline) {
+		module_put(ops->owner);
+		return ERR_PTR(-ENOMEM);
 	}
+	deadline->ops = ops;
 	err = find_limit(env, &deadline->limit);
 	if (err) {
 		bpf_deadline_free(deadline);

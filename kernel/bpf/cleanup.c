@@ -254,35 +254,34 @@ static bool has_far_jumps(const struct bpf_prog *prog)
 	return false;
 }
 
-/* Gives the program a deadline if it can run long, and can be ended. */
-static int prepare_deadline(struct bpf_verifier_env *env)
+/* Keeps the deadline of the program if that can run long, and can be ended. */
+static void prepare_deadline(struct bpf_verifier_env *env)
 {
-	struct bpf_deadline *deadline = bpf_deadline_alloc(env);
+	struct bpf_unwind_env *unwind = env->unwind;
 
-	if (IS_ERR_OR_NULL(deadline))
-		return PTR_ERR_OR_ZERO(deadline);
-	deadline->callback = env->exception_callback_subprog;
-	env->unwind->deadline = deadline;
 	if (!find_checkpoints(env)) {
-		bpf_deadline_free(deadline);
-		env->unwind->deadline = NULL;
-	} else if (has_refcounted_argument(env->prog->aux)) {
-		drop(env, "argument", "the program got it with its call");
-	} else if (has_epilogue(env)) {
-		drop(env, "program", "what follows it would not run");
-	} else if (has_far_jumps(env->prog)) {
-		drop(env, "program", "its jumps would not reach their targets");
+		bpf_deadline_free(unwind->deadline);
+		unwind->deadline = NULL;
+		return;
 	}
-	return 0;
+	unwind->deadline->callback = env->exception_callback_subprog;
+	if (has_refcounted_argument(env->prog->aux))
+		drop(env, "argument", "the program got it with its call");
+	else if (has_epilogue(env))
+		drop(env, "program", "what follows it would not run");
+	else if (has_far_jumps(env->prog))
+		drop(env, "program", "its jumps would not reach their targets");
 }
 
 /* Called when it is known which functions may throw, before any instruction is verified. */
 int bpf_unwind_prepare(struct bpf_verifier_env *env)
 {
-	struct bpf_kfunc_desc *desc;
+	const struct bpf_unwind_ops *ops;
+	struct bpf_deadline *deadline;
 	struct bpf_unwind_env *unwind;
+	struct bpf_kfunc_desc *desc;
 	bool throws = false;
-	int i, err;
+	int i;
 
 	if (!env->prog->jit_requested || !bpf_jit_supports_unwind() ||
 	    bpf_prog_is_offloaded(env->prog->aux))
@@ -291,29 +290,36 @@ int bpf_unwind_prepare(struct bpf_verifier_env *env)
 		throws |= env->subprog_info[i].might_throw;
 	desc = throws ? bpf_find_kfunc_desc(env->prog, bpf_throw_kfunc_id(), 0) : NULL;
 
+	ops = ops_get();
+	if (!ops)
+		return 0;
 	unwind = kzalloc_obj(*unwind, GFP_KERNEL_ACCOUNT);
-	if (!unwind)
+	if (!unwind) {
+		module_put(ops->owner);
 		return -ENOMEM;
+	}
 	env->unwind = unwind;
+	unwind->ops = ops;
 	unwind->throws = desc;
-	unwind->ops = ops_get();
-	if (!unwind->ops)
-		goto none;
+	deadline = bpf_deadline_alloc(env);
+	if (IS_ERR(deadline))
+		return PTR_ERR(deadline);
+	unwind->deadline = deadline;
+	if (!needed(unwind)) {
+		bpf_unwind_free(env);
+		return 0;
+	}
 	unwind->nr_insns = env->prog->len;
 	unwind->insns = kvzalloc_objs(*unwind->insns, env->prog->len, GFP_KERNEL_ACCOUNT);
 	unwind->frames = kvzalloc_objs(*unwind->frames, env->subprog_cnt + 1, GFP_KERNEL_ACCOUNT);
 	if (!unwind->insns || !unwind->frames)
 		return -ENOMEM;
-	err = prepare_deadline(env);
-	if (err)
-		return err;
+	if (unwind->deadline)
+		prepare_deadline(env);
 	if (!needed(unwind))
-		goto none;
-	if (unwind->throws)
+		bpf_unwind_free(env);
+	else if (unwind->throws)
 		desc->addr = (unsigned long)bpf_throw_stub;
-	return 0;
-none:
-	bpf_unwind_free(env);
 	return 0;
 }
 
@@ -1520,15 +1526,6 @@ static int plan(struct bpf_verifier_env *env)
 	return 0;
 }
 
-static bool is_jump_back(const struct bpf_insn *insn)
-{
-	u8 class = BPF_CLASS(insn->code), op = BPF_OP(insn->code);
-
-	if ((class != BPF_JMP && class != BPF_JMP32) || op == BPF_CALL || op == BPF_EXIT)
-		return false;
-	return (insn->code == (BPF_JMP32 | BPF_JA) ? insn->imm : insn->off) < 0;
-}
-
 static int insert(struct bpf_verifier_env *env, struct emit *e, u32 pos, u32 prologue, u32 before)
 {
 	struct bpf_insn_aux_data aux, *data;
@@ -1541,7 +1538,7 @@ static int insert(struct bpf_verifier_env *env, struct emit *e, u32 pos, u32 pro
 			insn->imm -= before;
 		else
 			insn->imm += e->cnt - before - 1;
-	} else if (before && is_jump_back(insn)) {
+	} else if (before && bpf_jumps_back(insn)) {
 		if (insn->code == (BPF_JMP32 | BPF_JA))
 			insn->imm -= before;
 		else

@@ -16,7 +16,8 @@
 use kernel::{
     bindings,
     bpf::{
-        kfunc, kfunc_set,
+        kfunc,
+        kfunc_set,
         unwind::{
             stream::{
                 Stage,
@@ -29,6 +30,7 @@ use kernel::{
             Registered,
             Supervise, //
         },
+        Program, //
     },
     module::this_module,
     prelude::*, //
@@ -89,26 +91,21 @@ impl Supervise for Watch {
         );
 
         deadline.note_run(spent);
-        let cause = if deadline.is_stopped() {
-            Cause::Stopped
-        } else if exceeded.is_some() {
-            Cause::Deadline
-        } else {
+        let (cause, exceeded) = match exceeded {
+            _ if deadline.is_stopped() => (Cause::Stopped, None),
+            Some(_) => (Cause::Deadline, exceeded),
+            None => return Some(fuel::next(deadline, gap)),
+        };
+        let program = checkpoint.program();
+        let Some(ending) = checkpoint.ending() else {
             return Some(fuel::next(deadline, gap));
         };
-        if !checkpoint.can_end() {
-            return Some(fuel::next(deadline, gap));
-        }
 
-        let exceeded = match cause {
-            Cause::Stopped => None,
-            _ => exceeded,
-        };
         let row = deadline.note_end(now, spent, exceeded, limit::APART);
         if row >= Setting::Row.get() as u32 && !deadline.is_stopped() {
-            stop_often(&checkpoint, row);
+            stop_often(program, deadline, row);
         }
-        checkpoint.end(cause, spent, exceeded);
+        ending.end(cause, spent, exceeded);
         None
     }
 }
@@ -117,18 +114,17 @@ impl Supervise for Watch {
 ///
 /// Tells its stderr stream and not the console, whose locks may be held.
 #[cold]
-fn stop_often(checkpoint: &Checkpoint<'_>, row: u32) {
-    let stopped = checkpoint
-        .deadline()
-        .stop(bindings::bpf_stopped_BPF_STOPPED_OFTEN);
-
-    if stopped.is_ok() {
+fn stop_often(program: &Program, deadline: &Deadline, row: u32) {
+    if deadline
+        .stop(bindings::bpf_stopped_BPF_STOPPED_OFTEN)
+        .is_ok()
+    {
         let mut stage = Stage::new();
 
         // A report that finds no memory is lost.
         let _ = stage
             .print(fmt!("ERROR: Not run any more\nRuns ended in row = {row}\n"))
-            .and_then(|()| stage.commit(checkpoint.program(), Stream::Stderr));
+            .and_then(|()| stage.commit(program, Stream::Stderr));
     }
 }
 

@@ -77,11 +77,7 @@ impl Unwind for Release {
 
         let released = release_all(&throw, &walk);
         throw.trace(&walk, released.count_ones());
-        let reported = match before {
-            None => report::begin(&throw, released),
-            Some(true) => report::go_on(&throw, released),
-            Some(false) => false,
-        };
+        let reported = report::part(&throw, before, released);
         throw.go_on(walk, reported);
     }
 }
@@ -111,10 +107,6 @@ fn end(throw: Throw<'_>) {
     let released = release_all(&throw, &walk);
 
     throw.trace_end(&walk, released);
-    let reported = match before {
-        None => report::begin(&throw, released),
-        Some(true) => report::go_on(&throw, released),
-        Some(false) => false,
-    };
+    let reported = report::part(&throw, before, released);
     throw.end_run(walk, reported);
 }

@@ -31,6 +31,22 @@
 		    X86_FEATURE_CALL_DEPTH
 .endm
 
+/*
+ * Note where the function that has called is, for struct bpf_unwind_regs at the
+ * stack pointer with \above bytes between it and the return address. The cookie
+ * is in rdi, \aux and what the hook is told in ret in registers. Clobbers rdx.
+ */
+.macro CAPTURE aux:req above=0
+	movq	%rdi, BPF_UNWIND_REGS_cookie(%rsp)
+	movq	\aux, BPF_UNWIND_REGS_aux(%rsp)
+	movq	BPF_UNWIND_REGS_SIZE + \above(%rsp), %rdx
+	movq	%rdx, BPF_UNWIND_REGS_ip(%rsp)
+	leaq	BPF_UNWIND_REGS_SIZE + \above + 8(%rsp), %rdx
+	movq	%rdx, BPF_UNWIND_REGS_sp(%rsp)
+	movq	%rbp, BPF_UNWIND_REGS_bp(%rsp)
+	movq	%rax, BPF_UNWIND_REGS_ret(%rsp)
+.endm
+
 /* Go on where the registers at the stack pointer say. */
 .macro GO_ON
 	movq	BPF_UNWIND_REGS_args + 0(%rsp), %rdi
@@ -62,14 +78,7 @@ SYM_CODE_START(bpf_throw_stub)
 
 .Lthrow:
 	subq	$BPF_UNWIND_REGS_SIZE, %rsp
-	movq	%rdi, BPF_UNWIND_REGS_cookie(%rsp)
-	movq	%rsi, BPF_UNWIND_REGS_aux(%rsp)
-	movq	BPF_UNWIND_REGS_SIZE(%rsp), %rdx
-	movq	%rdx, BPF_UNWIND_REGS_ip(%rsp)
-	leaq	BPF_UNWIND_REGS_SIZE + 8(%rsp), %rdx
-	movq	%rdx, BPF_UNWIND_REGS_sp(%rsp)
-	movq	%rbp, BPF_UNWIND_REGS_bp(%rsp)
-	movq	%rax, BPF_UNWIND_REGS_ret(%rsp)
+	CAPTURE %rsi
 
 	movq	%rsp, %rdi
 	CALL_DEPTH_ACCOUNT
@@ -119,14 +128,7 @@ SYM_CODE_START(bpf_checkpoint_stub)
 	movl	%r11d, %eax
 	andl	$BPF_THROW_AGAIN, %eax
 	xorq	%rax, %r11
-	movq	%rdi, BPF_UNWIND_REGS_cookie(%rsp)
-	movq	%r11, BPF_UNWIND_REGS_aux(%rsp)
-	movq	BPF_UNWIND_REGS_SIZE + CHECKPOINT_REGS(%rsp), %rdx
-	movq	%rdx, BPF_UNWIND_REGS_ip(%rsp)
-	leaq	BPF_UNWIND_REGS_SIZE + CHECKPOINT_REGS + 8(%rsp), %rdx
-	movq	%rdx, BPF_UNWIND_REGS_sp(%rsp)
-	movq	%rbp, BPF_UNWIND_REGS_bp(%rsp)
-	movq	%rax, BPF_UNWIND_REGS_ret(%rsp)
+	CAPTURE %r11, CHECKPOINT_REGS
 	movq	%rbx, BPF_UNWIND_REGS_saved + 0(%rsp)
 	movq	%r12, BPF_UNWIND_REGS_saved + 8(%rsp)
 	movq	%r13, BPF_UNWIND_REGS_saved + 16(%rsp)

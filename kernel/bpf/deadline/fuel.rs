@@ -10,8 +10,6 @@ use kernel::bpf::unwind::Deadline;
 /// long in one that calls slow helpers, and the least is worth one call.
 const MIN: u32 = 1 << 3;
 const MAX: u32 = 1 << 18;
-/// As much as is given to a program of which is not known how long it lasts.
-const UNKNOWN: u32 = MAX;
 
 /// Gaps between checkpoints that are as they should be, in ns.
 const GOAL: u64 = 1_000_000;
@@ -25,11 +23,10 @@ const LONGEST: u64 = GOAL * 10;
 pub(crate) fn next(deadline: &Deadline, gap: Option<u64>) -> u32 {
     let fuel = deadline.fuel();
     let next = match gap {
-        // Runs that are shorter than the fuel lasts.
-        None => fuel.saturating_mul(2).min(fuel.max(UNKNOWN)),
-        Some(gap) if gap < SHORT => fuel.saturating_mul(2),
         Some(gap) if gap > LONG => scale(fuel, gap.min(LONGEST)),
-        Some(_) => fuel,
+        Some(gap) if gap >= SHORT => fuel,
+        // It does not last long, or longer than a run.
+        _ => fuel.saturating_mul(2),
     }
     .clamp(MIN, MAX);
 

@@ -48,14 +48,7 @@ impl Class {
     }
 
     fn limit(self) -> u64 {
-        let setting = match self {
-            Self::Sleepable => Setting::Sleepable,
-            Self::Task => Setting::Task,
-            Self::Atomic => Setting::Atomic,
-            Self::Irq => Setting::Irq,
-        };
-
-        setting.get().saturating_mul(1000)
+        Setting::Limit(self).get().saturating_mul(1000)
     }
 }
 
@@ -87,36 +80,32 @@ pub(crate) fn exceeded(
 
 /// What can be set, for all programs.
 #[derive(Clone, Copy)]
-#[repr(u32)]
 pub(crate) enum Setting {
-    /// Deadlines of the classes, in us.
-    Sleepable = 0,
-    Task = 1,
-    Atomic = 2,
-    Irq = 3,
+    /// The deadline of a class, in us.
+    Limit(Class),
     /// So many runs that are ended in succession stop a program.
-    Row = 4,
+    Row,
 }
 
-/// Values by the numbers of the settings.
-static VALUES: [Atomic<u64>; 5] = [
+/// In the order of the classes.
+static LIMITS: [Atomic<u64>; 4] = [
     Atomic::new(2_000_000),
     Atomic::new(250_000),
     Atomic::new(100_000),
     Atomic::new(50_000),
-    Atomic::new(10),
 ];
+static ROW: Atomic<u64> = Atomic::new(10);
 
 impl Setting {
     fn value(self) -> &'static Atomic<u64> {
-        let [sleepable, task, atomic, irq, row] = &VALUES;
+        let [sleepable, task, atomic, irq] = &LIMITS;
 
         match self {
-            Self::Sleepable => sleepable,
-            Self::Task => task,
-            Self::Atomic => atomic,
-            Self::Irq => irq,
-            Self::Row => row,
+            Self::Limit(Class::Sleepable) => sleepable,
+            Self::Limit(Class::Task) => task,
+            Self::Limit(Class::Atomic) => atomic,
+            Self::Limit(Class::Irq) => irq,
+            Self::Row => &ROW,
         }
     }
 
@@ -127,8 +116,10 @@ impl Setting {
     /// Sets the value, `ERANGE` if it is out of bounds.
     pub(crate) fn set(self, value: u64) -> Result {
         let bounds = match self {
+            Self::Limit(_) => {
+                bindings::BPF_DEADLINE_MIN_US.into()..=bindings::BPF_DEADLINE_MAX_US.into()
+            }
             Self::Row => 1..=1_000_000,
-            _ => bindings::BPF_DEADLINE_MIN_US.into()..=bindings::BPF_DEADLINE_MAX_US.into(),
         };
 
         if !bounds.contains(&value) {
@@ -139,15 +130,16 @@ impl Setting {
     }
 }
 
+/// By the number that `bpf_deadline_set()` and `bpf_deadline_get()` are given.
 impl TryFrom<u32> for Setting {
     type Error = Error;
 
     fn try_from(setting: u32) -> Result<Self> {
         Ok(match setting {
-            0 => Self::Sleepable,
-            1 => Self::Task,
-            2 => Self::Atomic,
-            3 => Self::Irq,
+            0 => Self::Limit(Class::Sleepable),
+            1 => Self::Limit(Class::Task),
+            2 => Self::Limit(Class::Atomic),
+            3 => Self::Limit(Class::Irq),
             4 => Self::Row,
             _ => return Err(EINVAL),
         })

@@ -14,10 +14,21 @@ use kernel::{
     prelude::*, //
 };
 
+/// Reports a part of a throw: the first, or one behind it if `before` says that the first was
+/// reported. Returns whether it was.
+#[inline(always)]
+pub(crate) fn part(throw: &Throw<'_>, before: Option<bool>, released: u64) -> bool {
+    match before {
+        None => begin(throw, released),
+        Some(true) => go_on(throw, released),
+        Some(false) => false,
+    }
+}
+
 /// Reports the first part of a throw, unless one of the program was reported less than a second
 /// ago. Returns whether it has.
 #[inline(always)]
-pub(crate) fn begin(throw: &Throw<'_>, released: u64) -> bool {
+fn begin(throw: &Throw<'_>, released: u64) -> bool {
     let due = throw.take_report();
     if due {
         // A report that finds no memory, or a stream that nobody reads, is lost.
@@ -28,7 +39,7 @@ pub(crate) fn begin(throw: &Throw<'_>, released: u64) -> bool {
 
 /// Reports another part of a throw whose first part was reported.
 #[inline(never)]
-pub(crate) fn go_on(throw: &Throw<'_>, released: u64) -> bool {
+fn go_on(throw: &Throw<'_>, released: u64) -> bool {
     let mut stage = Stage::new();
 
     let _ = write_released(&mut stage, throw, released)

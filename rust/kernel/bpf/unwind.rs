@@ -26,6 +26,7 @@ pub use self::{
         Checkpoint,
         Checkpoints,
         Deadline,
+        Ending,
         Registered,
         Run,
         Supervise, //

@@ -71,19 +71,27 @@ impl<'a> Checkpoint<'a> {
         Some(Run(unsafe { &mut *run }))
     }
 
-    /// Returns whether the run can be ended here.
-    pub fn can_end(&self) -> bool {
-        self.throw
-            .walk_slowly()
-            .is_some_and(|walk| walk.can_end(&self.throw))
-    }
+    /// Returns what ends the run, or [`None`] if it cannot be ended here.
+    pub fn ending(self) -> Option<Ending<'a>> {
+        let walk = self.throw.walk_slowly()?;
 
-    /// Ends the run, which has taken `spent` ns and `exceeded` that many that it may take, if it [can
-    /// be](Self::can_end).
+        // INVARIANT: By the check.
+        walk.can_end(&self.throw).then_some(Ending(self.throw))
+    }
+}
+
+/// The end of a run that waits at a checkpoint.
+///
+/// # Invariants
+///
+/// The run can be ended: its frames are as the table says, and the registers of its caller are
+/// known.
+pub struct Ending<'a>(Throw<'a>);
+
+impl Ending<'_> {
+    /// Ends the run, which has taken `spent` ns and has `exceeded` that many, if any.
     pub fn end(self, cause: Cause, spent: u64, exceeded: Option<u64>) {
-        if self.can_end() {
-            self.throw.end(cause, spent, exceeded)
-        }
+        self.0.end(cause, spent, exceeded)
     }
 }
 

@@ -176,12 +176,7 @@ impl<'a> Throw<'a> {
                 Some(Boundary::Callback) => self.outside(frame)?,
                 None => match frame.caller(self.table) {
                     Some(caller) => caller,
-                    None => {
-                        let caller = self.traced(frame)?.caller;
-                        let function = self.table.caller(caller.ip)?;
-                        // SAFETY: It waits for the traced function.
-                        unsafe { Frame::new(function, caller.fp) }
-                    }
+                    None => self.traced(frame)?.1,
                 },
             };
         }
@@ -239,10 +234,7 @@ impl<'a> Throw<'a> {
             frame = match frame.caller(self.table) {
                 Some(caller) => caller,
                 None => {
-                    let behind = self.traced(frame)?;
-                    let function = self.table.caller(behind.caller.ip)?;
-                    // SAFETY: It waits for the traced function, which the trampoline has called.
-                    let caller = unsafe { Frame::new(function, behind.caller.fp) };
+                    let (behind, caller) = self.traced(frame)?;
 
                     traced.get_or_insert((frame, behind));
                     caller
@@ -275,13 +267,15 @@ impl<'a> Throw<'a> {
     /// Returns what a function that is no boundary, and that no function of the program has
     /// called, returns to behind its trampoline.
     #[cold]
-    fn traced(&self, frame: Frame<'a>) -> Option<Traced> {
+    fn traced(&self, frame: Frame<'a>) -> Option<(Traced, Frame<'a>)> {
         let trampoline = frame.returns_to();
         let caller = Caller::behind(trampoline, frame.function)?;
+        let function = self.table.caller(caller.ip)?;
+        // SAFETY: It waits for the traced function, which the trampoline has called.
+        let frame = unsafe { Frame::new(function, caller.fp) };
 
-        self.table.caller(caller.ip)?;
         // INVARIANT: The address of a call in the program is there.
-        Some(Traced { trampoline, caller })
+        Some((Traced { trampoline, caller }, frame))
     }
 
     /// Returns the frame of the function that has called the helper of a callback.

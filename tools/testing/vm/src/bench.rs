@@ -8,7 +8,6 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use crate::Common;
 use crate::accelerator::Accelerator;
 use crate::console;
 use crate::images::Images;
@@ -17,6 +16,7 @@ use crate::kernel::Kernel;
 use crate::outcome::Ending;
 use crate::qemu::Machine;
 use crate::watch::{self, Orders};
+use crate::{Common, TestProgram, Unpatched};
 
 /// Rows whose names begin so need modules that only the patched kernel has.
 const PATCHED_ONLY: [&str; 2] = ["one kfunc call", "references held"];
@@ -27,16 +27,10 @@ const COUNTING: u32 = 5;
 pub struct Options {
     #[command(flatten)]
     common: Common,
-    /// The unpatched kernel's build directory
-    #[arg(long, value_name = "DIR", default_value = "build/linux-pristine")]
-    unpatched: PathBuf,
-    /// The guest's test program
-    #[arg(
-        long,
-        value_name = "FILE",
-        default_value = "build/cargo/selftests/release/backstop_selftests"
-    )]
-    program: PathBuf,
+    #[command(flatten)]
+    unpatched: Unpatched,
+    #[command(flatten)]
+    program: TestProgram,
     /// Where the counts go, as JSON
     #[arg(long, value_name = "FILE", default_value = "build/bench.json")]
     out: PathBuf,
@@ -45,7 +39,7 @@ pub struct Options {
 pub async fn main(options: Options) -> Result<u8> {
     let common = &options.common;
     let accelerator = Accelerator::tcg("instructions are counted");
-    let unpatched = Kernel::open(&options.unpatched)?;
+    let unpatched = Kernel::open(&options.unpatched.dir)?;
     let patched = Kernel::open(&common.kernel)?;
     let (before, after) = futures::try_join!(
         count(&options, &unpatched, &accelerator, "bench-unpatched"),
@@ -86,7 +80,7 @@ async fn count(
 ) -> Result<Vec<Line>> {
     let common = &options.common;
     let mut guest = Initramfs::base()?;
-    guest.program("/bin/backstop_selftests", &options.program)?;
+    guest.program("/bin/backstop_selftests", &options.program.path)?;
     // A module that is loaded makes a throw dearer: the unwinder looks there too.
     guest.idle_modules(&kernel.modules("kernel/bpf/"))?;
     let images = Images::make(kernel, &guest, &common.log_dir)?;

@@ -12,11 +12,11 @@ use futures::future::{OptionFuture, try_join4};
 use glob::Pattern;
 use serde::Serialize;
 
-use crate::Common;
 use crate::difference::{self, Expectations, Found, Judgement, Outcome, Row};
 use crate::kernel::Kernel;
 use crate::schedule::Slots;
 use crate::trial::{Suite, Trial};
+use crate::{Common, Unpatched};
 
 /// The suites to run, unless others are asked for.
 const SUITES: &str = include_str!("../conformance.suites");
@@ -32,9 +32,8 @@ const TAIL: usize = 20;
 pub struct Options {
     #[command(flatten)]
     common: Common,
-    /// The unpatched kernel's build directory
-    #[arg(long, value_name = "DIR", default_value = "build/linux-pristine")]
-    unpatched: PathBuf,
+    #[command(flatten)]
+    unpatched: Unpatched,
     /// test_progs of the unpatched source, and the modules for its kernel
     #[arg(long, value_name = "DIR", default_value = "build/test_progs/unpatched")]
     tests: PathBuf,
@@ -91,7 +90,7 @@ pub async fn main(options: Options) -> Result<u8> {
         return Ok(0);
     }
 
-    let unpatched = Kernel::open(&options.unpatched)?;
+    let unpatched = Kernel::open(&options.unpatched.dir)?;
     let patched = Kernel::open(&common.kernel)?;
     let logs = common.log_dir.as_path();
     let before = Trial {

@@ -10,7 +10,6 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use serde::Deserialize;
 
-use crate::Common;
 use crate::accelerator::Accelerator;
 use crate::console;
 use crate::images::Images;
@@ -20,6 +19,7 @@ use crate::outcome::Ending;
 use crate::qemu::Machine;
 use crate::schedule::Slots;
 use crate::watch::{self, Orders, Record};
+use crate::{Common, TestProgram};
 
 const PROGRAM: &str = "backstop_selftests";
 /// Programs a machine, so that what one leaves behind ends soon.
@@ -52,13 +52,8 @@ pub struct Options {
     /// Machines at a time [default: as many as cores, if memory allows]
     #[arg(long, short, value_name = "N")]
     jobs: Option<usize>,
-    /// The guest's test program
-    #[arg(
-        long,
-        value_name = "FILE",
-        default_value = "build/cargo/selftests/release/backstop_selftests"
-    )]
-    program: PathBuf,
+    #[command(flatten)]
+    program: TestProgram,
 }
 
 /// A line of what the guest's program prints.
@@ -119,7 +114,7 @@ pub async fn main(options: Options) -> Result<u8> {
     let common = &options.common;
     let kernel = Kernel::open(&common.kernel)?;
     let mut guest = Initramfs::guest()?;
-    guest.program(&format!("/bin/{PROGRAM}"), &options.program)?;
+    guest.program(&format!("/bin/{PROGRAM}"), &options.program.path)?;
     guest.modules(&kernel.modules("kernel/bpf/"))?;
     let images = Images::make(&kernel, &guest, &common.log_dir)?;
     let accelerator = common.accelerator(&kernel, &images).await?;
@@ -325,11 +320,11 @@ fn reproduce(options: &Options, program: u64) {
 
 /// A program as text, by the guest's program, which needs no guest for that.
 fn listing(options: &Options, program: u64) -> Result<String> {
-    let shown = Command::new(&options.program)
+    let shown = Command::new(&options.program.path)
         .args(["--show", "--fuzz", &options.seed.to_string()])
         .args(["--first", &program.to_string()])
         .output()
-        .with_context(|| format!("running {}", options.program.display()))?;
+        .with_context(|| format!("running {}", options.program.path.display()))?;
     Ok(String::from_utf8_lossy(&shown.stdout).into_owned())
 }
 

@@ -1,7 +1,5 @@
 //! `vm kunit`: runs the KUnit suites that are built into the kernel, and reports them as KTAP.
 
-use std::io;
-
 use anyhow::Result;
 use clap::Args;
 
@@ -10,9 +8,9 @@ use crate::console;
 use crate::images::Images;
 use crate::initramfs::Initramfs;
 use crate::kernel::Kernel;
-use crate::ktap::{self, Status, Writer};
-use crate::outcome::{Ending, Verdict};
+use crate::ktap;
 use crate::qemu::Machine;
+use crate::relay::relay;
 use crate::watch::{self, Orders};
 
 #[derive(Args)]
@@ -57,50 +55,9 @@ pub async fn main(options: Options) -> Result<u8> {
         .map(|line| console::without_prefix(line))
         .collect();
     let stream = ktap::parse(kunit_lines(&console));
+    let empty = format!("no suite matches '{}', or KUnit is off", options.filter);
 
-    let names: Vec<_> = stream
-        .results
-        .iter()
-        .map(|test| test.name.as_str())
-        .collect();
-    let mut writer = Writer::new(io::stdout(), &facts, &names)?;
-    for test in &stream.results {
-        let verdict = match test.status {
-            Status::Ok => Verdict::Pass,
-            Status::Skip => Verdict::Skip(test.reason.clone()),
-            Status::NotOk => Verdict::Fail(test.diagnostics.clone()),
-        };
-        writer.record(
-            &test.name,
-            verdict,
-            vec![format!("logs: {}", record.logs.display())],
-        )?;
-    }
-    let mut faults = stream.faults;
-    let splats = console::unexpected(&record.console, &[], false);
-    faults.extend(
-        splats
-            .into_iter()
-            .map(|splat| format!("unexpected on the console: {}", splat.text)),
-    );
-    if !matches!(record.ending, Ending::Finished { status: 0 }) {
-        faults.push(record.ending.to_string());
-    }
-    if stream.results.is_empty() {
-        faults.push(format!(
-            "no suite matches '{}', or KUnit is off",
-            options.filter
-        ));
-    }
-    for fault in &mut faults {
-        fault.insert_str(0, "error: ");
-    }
-    let totals = writer.finish(&faults)?;
-    Ok(if faults.is_empty() {
-        totals.exit_code()
-    } else {
-        1
-    })
+    relay(&facts, stream, "", &empty, &record)
 }
 
 /// What KUnit printed: from its first line to the line after its last result at the top.

@@ -19,6 +19,7 @@ mod outcome;
 mod plan;
 mod qemu;
 mod qmp;
+mod relay;
 mod saved;
 mod schedule;
 mod shell;
@@ -90,6 +91,32 @@ struct Common {
     /// Say more while it runs
     #[arg(long, short)]
     verbose: bool,
+}
+
+/// What commands take that run the guest's test program.
+#[derive(Args)]
+struct TestProgram {
+    /// The guest's test program
+    #[arg(
+        id = "program",
+        long = "program",
+        value_name = "FILE",
+        default_value = "build/cargo/selftests/release/backstop_selftests"
+    )]
+    path: PathBuf,
+}
+
+/// What commands take that compare the two kernels.
+#[derive(Args)]
+struct Unpatched {
+    /// The unpatched kernel's build directory
+    #[arg(
+        id = "unpatched",
+        long = "unpatched",
+        value_name = "DIR",
+        default_value = "build/linux-pristine"
+    )]
+    dir: PathBuf,
 }
 
 async fn run(command: Command) -> Result<u8> {

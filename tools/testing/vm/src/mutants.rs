@@ -14,10 +14,10 @@ use serde::Deserialize;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::Common;
 use crate::kernel::Kernel;
 use crate::plan::{self, Test};
 use crate::test;
+use crate::{Common, TestProgram};
 
 const MODULE: &str = "bpf_unwind.ko";
 /// What a mistake may be in, beneath the kernel's build directory: the module, and the crate that most
@@ -41,13 +41,8 @@ pub struct Options {
     /// Builds the module from a copy of the sources
     #[arg(long, value_name = "FILE", default_value = "scripts/mutant")]
     builder: PathBuf,
-    /// The guest's test program
-    #[arg(
-        long,
-        value_name = "FILE",
-        default_value = "build/cargo/selftests/release/backstop_selftests"
-    )]
-    program: PathBuf,
+    #[command(flatten)]
+    program: TestProgram,
     /// Mutants at a time
     #[arg(long, short, value_name = "N", default_value_t = 2)]
     jobs: usize,
@@ -100,7 +95,7 @@ fn read_list(path: &Path, filter: &str) -> Result<Vec<Mutant>> {
 
 pub async fn main(options: Options) -> Result<u8> {
     let mutants = read_list(&options.list, &options.filter)?;
-    let all = plan::list(&options.program)?;
+    let all = plan::list(&options.program.path)?;
     let globs = mutants.iter().flat_map(|mutant| &mutant.tests).cloned();
     let tests = plan::filter(all.clone(), &globs.collect::<Vec<_>>())?;
     let lab = Lab {
@@ -241,7 +236,7 @@ impl Lab<'_> {
             &dir.join("logs"),
             &self.kernel,
             &modules,
-            &self.options.program,
+            &self.options.program.path,
             &tests,
         )
         .await
@@ -291,6 +286,15 @@ mod tests {
         assert!(all.iter().all(|mutant| !mutant.tests.is_empty()));
         assert!(all.iter().all(|mutant| mutant.find != mutant.replace));
         assert!(read_list(Path::new("mutants.toml"), "no such").is_err());
+    }
+
+    #[test]
+    fn every_mistake_can_be_made() {
+        for mutant in read_list(Path::new("mutants.toml"), "").unwrap() {
+            let source = Path::new("../../..").join(&mutant.file);
+            let made = mutant.apply(&fs::read_to_string(source).unwrap());
+            assert!(made.is_ok(), "'{}': {made:?}", mutant.breaks);
+        }
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! `vm soak`: a machine under load for as long as is wanted, while BPF programs run away in it.
 
-use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,15 +7,14 @@ use anyhow::Result;
 use clap::Args;
 use tokio::time::{Instant, interval_at};
 
-use crate::Common;
-use crate::console;
 use crate::images::Images;
 use crate::initramfs::Initramfs;
 use crate::kernel::Kernel;
-use crate::ktap::{self, Status, Writer};
-use crate::outcome::{Ending, Verdict};
+use crate::ktap;
 use crate::qemu::Machine;
+use crate::relay::relay;
 use crate::watch::{self, Orders};
+use crate::{Common, TestProgram};
 
 /// How often it is said that the machine still runs.
 const WORD: Duration = Duration::from_secs(60);
@@ -28,20 +26,15 @@ pub struct Options {
     /// How long
     #[arg(long, value_name = "N", default_value_t = 600)]
     seconds: u64,
-    /// The guest's test program
-    #[arg(
-        long,
-        value_name = "FILE",
-        default_value = "build/cargo/selftests/release/backstop_selftests"
-    )]
-    program: PathBuf,
+    #[command(flatten)]
+    program: TestProgram,
 }
 
 pub async fn main(options: Options) -> Result<u8> {
     let common = &options.common;
     let kernel = Kernel::open(&common.kernel)?;
     let mut guest = Initramfs::base()?;
-    guest.program("/bin/backstop_selftests", &options.program)?;
+    guest.program("/bin/backstop_selftests", &options.program.path)?;
     guest.idle_modules(&kernel.modules("kernel/bpf/"))?;
     let images = Images::make(&kernel, &guest, &common.log_dir)?;
     let accelerator = common.accelerator(&kernel, &images).await?;
@@ -82,44 +75,5 @@ pub async fn main(options: Options) -> Result<u8> {
     };
 
     let stream = ktap::parse(record.channel.iter().map(String::as_str));
-    let names: Vec<_> = stream
-        .results
-        .iter()
-        .map(|test| format!("soak/{}", test.name))
-        .collect();
-    let names: Vec<_> = names.iter().map(String::as_str).collect();
-    let mut writer = Writer::new(io::stdout(), &facts, &names)?;
-    for (test, name) in stream.results.iter().zip(&names) {
-        let verdict = match test.status {
-            Status::Ok => Verdict::Pass,
-            Status::Skip => Verdict::Skip(test.reason.clone()),
-            Status::NotOk => Verdict::Fail(test.diagnostics.clone()),
-        };
-        writer.record(
-            name,
-            verdict,
-            vec![format!("logs: {}", record.logs.display())],
-        )?;
-    }
-    let mut faults = stream.faults;
-    faults.extend(
-        console::unexpected(&record.console, &[], false)
-            .into_iter()
-            .map(|splat| format!("unexpected on the console: {}", splat.text)),
-    );
-    if !matches!(record.ending, Ending::Finished { status: 0 }) {
-        faults.push(record.ending.to_string());
-    }
-    if stream.results.is_empty() {
-        faults.push("the guest said nothing".to_owned());
-    }
-    for fault in &mut faults {
-        fault.insert_str(0, "error: ");
-    }
-    let totals = writer.finish(&faults)?;
-    Ok(if faults.is_empty() {
-        totals.exit_code()
-    } else {
-        1
-    })
+    relay(&facts, stream, "soak/", "the guest said nothing", &record)
 }

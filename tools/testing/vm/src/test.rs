@@ -12,7 +12,6 @@ use futures::StreamExt;
 use futures::future;
 use futures::stream::FuturesUnordered;
 
-use crate::Common;
 use crate::accelerator::Accelerator;
 use crate::console;
 use crate::images::Images;
@@ -25,6 +24,7 @@ use crate::qemu::{self, Machine};
 use crate::saved::{Saved, Store};
 use crate::schedule::Slots;
 use crate::watch::{self, Orders, Ready, Record};
+use crate::{Common, TestProgram};
 
 /// Where the tests lie in the guest.
 const PROGRAM: &str = "backstop_selftests";
@@ -46,13 +46,8 @@ pub struct Options {
     /// Machines at a time [default: as many as cores, if memory allows]
     #[arg(long, short, value_name = "N")]
     jobs: Option<usize>,
-    /// The guest's test program
-    #[arg(
-        long,
-        value_name = "FILE",
-        default_value = "build/cargo/selftests/release/backstop_selftests"
-    )]
-    program: PathBuf,
+    #[command(flatten)]
+    program: TestProgram,
     /// The operator's command, which tests run in the guest
     #[arg(
         long,
@@ -70,7 +65,7 @@ struct Judged {
 }
 
 pub async fn main(options: Options) -> Result<u8> {
-    let tests = plan::filter(plan::list(&options.program)?, &options.filter)?;
+    let tests = plan::filter(plan::list(&options.program.path)?, &options.filter)?;
     if options.list {
         for test in &tests {
             println!(
@@ -86,7 +81,7 @@ pub async fn main(options: Options) -> Result<u8> {
     let kernel = Kernel::open(&common.kernel)?;
     let modules = kernel.modules(MODULES);
     let programs = [
-        (PROGRAM, &*options.program),
+        (PROGRAM, &*options.program.path),
         ("backstop", &*options.command),
     ];
     let images = images(&kernel, &modules, &programs, &common.log_dir)?;

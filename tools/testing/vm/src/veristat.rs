@@ -10,7 +10,6 @@ use clap::Args;
 use futures::try_join;
 use glob::Pattern;
 
-use crate::Common;
 use crate::accelerator::Accelerator;
 use crate::image::{self, Image, Side, Symbols};
 use crate::images::Images;
@@ -20,6 +19,7 @@ use crate::outcome::Ending;
 use crate::qemu::{Event, Machine, Share};
 use crate::schedule::Slots;
 use crate::watch::{self, Orders};
+use crate::{Common, Unpatched};
 
 /// Objects that are left out, unless they are asked for.
 const SKIPPED: &str = include_str!("../veristat.skipped");
@@ -37,9 +37,8 @@ const HEADER: &str = "file_name,";
 pub struct Options {
     #[command(flatten)]
     common: Common,
-    /// The unpatched kernel's build directory
-    #[arg(long, value_name = "DIR", default_value = "build/linux-pristine")]
-    unpatched: PathBuf,
+    #[command(flatten)]
+    unpatched: Unpatched,
     /// veristat and the BPF objects of the unpatched source, and the modules for its kernel
     #[arg(long, value_name = "DIR", default_value = "build/test_progs/unpatched")]
     tests: PathBuf,
@@ -78,7 +77,7 @@ struct Answers {
 
 pub async fn main(options: Options) -> Result<u8> {
     let common = &options.common;
-    let unpatched = Kernel::open(&options.unpatched)?;
+    let unpatched = Kernel::open(&options.unpatched.dir)?;
     let patched = Kernel::open(&common.kernel)?;
     let objects = objects(&options.tests, &options.objects)?;
     let modules = patched.modules("kernel/bpf/");
