@@ -6,7 +6,7 @@ use core::ptr;
 use kernel::{
     bindings,
     bpf::unwind::{
-        Kind,
+        Builtin,
         Slot, //
     },
     do_once_lite,
@@ -33,7 +33,19 @@ extern "C" {
 #[inline(always)]
 pub(crate) fn release(slot: &Slot, content: usize) {
     let object = content.wrapping_sub(slot.offset() as usize) as *mut c_void;
-    let Some(kind) = slot.kind() else {
+
+    match slot.function() {
+        // SAFETY: As in `release_builtin`.
+        Some(function) => unsafe { bindings::bpf_call_release(Some(function), object) },
+        None => release_builtin(slot, content, object),
+    }
+}
+
+/// Releases what no function in the slot does.
+// Not inlined, so that the most frequent kinds are told apart from all others at once.
+#[inline(never)]
+fn release_builtin(slot: &Slot, content: usize, object: *mut c_void) {
+    let Some(kind) = slot.builtin() else {
         return unknown();
     };
 
@@ -41,19 +53,16 @@ pub(crate) fn release(slot: &Slot, content: usize) {
     // nothing of it any more: the verifier has made it do so, and `release` is called once for it.
     unsafe {
         match kind {
-            Kind::SpinLock => {
+            Builtin::SpinLock => {
                 bpf_spin_unlock(content as u64, 0, 0, 0, 0);
             }
-            Kind::ResLock => bpf_res_spin_unlock(object),
-            Kind::Irq => bpf_local_irq_restore(object.cast()),
-            Kind::Preempt => (0..content).for_each(|_| bpf_preempt_enable()),
-            Kind::Iter(release) | Kind::Kfunc(release) => {
-                bindings::bpf_call_release(Some(release), object)
-            }
-            Kind::RingbufDynptr | Kind::Ringbuf => {
+            Builtin::ResLock => bpf_res_spin_unlock(object),
+            Builtin::Irq => bpf_local_irq_restore(object.cast()),
+            Builtin::Preempt => (0..content).for_each(|_| bpf_preempt_enable()),
+            Builtin::RingbufDynptr | Builtin::Ringbuf => {
                 bpf_ringbuf_discard(content as u64, 0, 0, 0, 0);
             }
-            Kind::FileDynptr => {
+            Builtin::FileDynptr => {
                 let mut dynptr = bindings::bpf_dynptr_kern {
                     data: object,
                     size: 0,
@@ -62,15 +71,15 @@ pub(crate) fn release(slot: &Slot, content: usize) {
 
                 bpf_dynptr_file_discard(&raw mut dynptr);
             }
-            Kind::Obj(meta) => bpf_obj_drop(object, meta.cast()),
-            Kind::PercpuObj => bpf_percpu_obj_drop(object, ptr::null()),
+            Builtin::Obj(meta) => bpf_obj_drop(object, meta.cast()),
+            Builtin::PercpuObj => bpf_percpu_obj_drop(object, ptr::null()),
             #[cfg(CONFIG_INET)]
-            Kind::Sock => {
+            Builtin::Sock => {
                 bpf_sk_release(content as u64, 0, 0, 0, 0);
             }
             #[cfg(not(CONFIG_INET))]
-            Kind::Sock => unknown(),
-            Kind::Rcu => (0..content).for_each(|_| bpf_rcu_read_unlock()),
+            Builtin::Sock => unknown(),
+            Builtin::Rcu => (0..content).for_each(|_| bpf_rcu_read_unlock()),
         }
     }
 }

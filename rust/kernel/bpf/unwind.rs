@@ -37,8 +37,8 @@ pub use self::{
     },
     table::{
         Boundary,
+        Builtin,
         Function,
-        Kind,
         Release,
         Slot,
         Table, //

@@ -131,9 +131,9 @@ impl Function {
     }
 }
 
-/// How the content of a [`Slot`] is released.
+/// What is released by no [function](Slot::function) of the [`Slot`] that it is in.
 #[derive(Clone, Copy, Debug)]
-pub enum Kind {
+pub enum Builtin {
     /// `struct bpf_spin_lock *`
     SpinLock,
     /// `struct bpf_res_spin_lock *`; interrupts are left as they are.
@@ -142,8 +142,6 @@ pub enum Kind {
     Irq,
     /// The number of preempt-disabled regions.
     Preempt,
-    /// An iterator on the program's stack, and what destroys it.
-    Iter(Release),
     /// The record behind a dynptr.
     RingbufDynptr,
     /// The file behind a dynptr.
@@ -156,8 +154,6 @@ pub enum Kind {
     PercpuObj,
     /// `struct sock *` from a helper.
     Sock,
-    /// A pointer to a kernel type, and what releases it.
-    Kfunc(Release),
     /// The number of RCU read sections.
     Rcu,
 }
@@ -170,29 +166,38 @@ pub type Release = unsafe extern "C" fn(object: *mut c_void);
 pub struct Slot(bindings::bpf_unwind_slot);
 
 impl Slot {
-    /// Returns how the content is released, or [`None`] if this is no kind that is known.
+    /// Returns what releases the content, if it is an iterator on the program's stack or a pointer
+    /// to a kernel type.
     #[inline]
-    pub fn kind(&self) -> Option<Kind> {
-        // SAFETY: The field of the union belongs to the kind of the slot; all kinds but two
-        // that have a function have metadata or nothing, and either way it is a pointer.
-        let release = || unsafe { self.0.__bindgen_anon_1.release };
-        // SAFETY: As above.
-        let meta = || unsafe { self.0.__bindgen_anon_1.meta };
+    pub fn function(&self) -> Option<Release> {
+        match self.0.kind {
+            bindings::bpf_unwind_kind_BPF_UNWIND_ITER
+            | bindings::bpf_unwind_kind_BPF_UNWIND_KFUNC => {
+                // SAFETY: The field of the union belongs to the kind of the slot.
+                unsafe { self.0.__bindgen_anon_1.release }
+            }
+            _ => None,
+        }
+    }
 
+    /// Returns what else the content is, or [`None`] if this is no kind that is known.
+    #[inline]
+    pub fn builtin(&self) -> Option<Builtin> {
         Some(match self.0.kind {
-            bindings::bpf_unwind_kind_BPF_UNWIND_SPIN_LOCK => Kind::SpinLock,
-            bindings::bpf_unwind_kind_BPF_UNWIND_RES_LOCK => Kind::ResLock,
-            bindings::bpf_unwind_kind_BPF_UNWIND_IRQ => Kind::Irq,
-            bindings::bpf_unwind_kind_BPF_UNWIND_PREEMPT => Kind::Preempt,
-            bindings::bpf_unwind_kind_BPF_UNWIND_ITER => Kind::Iter(release()?),
-            bindings::bpf_unwind_kind_BPF_UNWIND_RINGBUF_DYNPTR => Kind::RingbufDynptr,
-            bindings::bpf_unwind_kind_BPF_UNWIND_FILE_DYNPTR => Kind::FileDynptr,
-            bindings::bpf_unwind_kind_BPF_UNWIND_RINGBUF => Kind::Ringbuf,
-            bindings::bpf_unwind_kind_BPF_UNWIND_OBJ => Kind::Obj(meta()),
-            bindings::bpf_unwind_kind_BPF_UNWIND_PERCPU_OBJ => Kind::PercpuObj,
-            bindings::bpf_unwind_kind_BPF_UNWIND_SOCK => Kind::Sock,
-            bindings::bpf_unwind_kind_BPF_UNWIND_KFUNC => Kind::Kfunc(release()?),
-            bindings::bpf_unwind_kind_BPF_UNWIND_RCU => Kind::Rcu,
+            bindings::bpf_unwind_kind_BPF_UNWIND_SPIN_LOCK => Builtin::SpinLock,
+            bindings::bpf_unwind_kind_BPF_UNWIND_RES_LOCK => Builtin::ResLock,
+            bindings::bpf_unwind_kind_BPF_UNWIND_IRQ => Builtin::Irq,
+            bindings::bpf_unwind_kind_BPF_UNWIND_PREEMPT => Builtin::Preempt,
+            bindings::bpf_unwind_kind_BPF_UNWIND_RINGBUF_DYNPTR => Builtin::RingbufDynptr,
+            bindings::bpf_unwind_kind_BPF_UNWIND_FILE_DYNPTR => Builtin::FileDynptr,
+            bindings::bpf_unwind_kind_BPF_UNWIND_RINGBUF => Builtin::Ringbuf,
+            // SAFETY: The field of the union belongs to the kind of the slot.
+            bindings::bpf_unwind_kind_BPF_UNWIND_OBJ => {
+                Builtin::Obj(unsafe { self.0.__bindgen_anon_1.meta })
+            }
+            bindings::bpf_unwind_kind_BPF_UNWIND_PERCPU_OBJ => Builtin::PercpuObj,
+            bindings::bpf_unwind_kind_BPF_UNWIND_SOCK => Builtin::Sock,
+            bindings::bpf_unwind_kind_BPF_UNWIND_RCU => Builtin::Rcu,
             _ => return None,
         })
     }
