@@ -1,7 +1,6 @@
 //! `vm fuzz`: the differential fuzzer of what exceptions release, some hundred programs a machine.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result};

@@ -1,6 +1,5 @@
 //! `vm soak`: a machine under load for as long as is wanted, while BPF programs run away in it.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;

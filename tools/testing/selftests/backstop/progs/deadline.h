@@ -15,6 +15,27 @@
 /* As many rounds as a bpf_for() or bpf_loop() can make: minutes. */
 #define ROUNDS		(8 * 1024 * 1024)
 
+__u64 sum;
+
+/* A loop that is ended. */
+static __always_inline void take_long(void)
+{
+	int i, j;
+
+	bpf_for(i, 0, ROUNDS)
+		bpf_for(j, 0, ROUNDS)
+			sum += one;
+}
+
+/* Counts as long as nothing ends it, with no call between the rounds. */
+#define COUNT_ON(i)								\
+	asm volatile("again_%=: .8byte %[may_goto];"	/* goto out */		\
+		     "%[i] += 1;"						\
+		     "goto again_%=;"						\
+		     "out_%=:"							\
+		     : [i] "+r"(i)						\
+		     : [may_goto] "i"(0xe5 | 2 << 16))
+
 /* Ends after tens of milliseconds instead of 250. */
 #define __deadline_us(n)	__attribute__((btf_decl_tag("deadline_us:" __expect_string(n))))
 #define __soon		__deadline_us(30000)

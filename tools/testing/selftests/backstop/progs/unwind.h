@@ -15,9 +15,9 @@
 #include <bpf/bpf_core_read.h>
 
 #include "expect.h"
+#include "ledger.h"
 
 #define __unwind	__ksym __attribute__((btf_decl_tag("module:bpf_unwind")))
-#define __unwind_test	__ksym __attribute__((btf_decl_tag("module:bpf_unwind_test")))
 
 /* The resilient locks that a CPU holds. */
 extern const struct rqspinlock_held rqspinlock_held_locks __ksym;

@@ -10,9 +10,10 @@ use libbpf_rs::ProgramInput;
 use serde::Serialize;
 
 use crate::catalogue::{self, BENCH, OBJECTS, Object};
+use crate::loaded::program;
 use crate::loader;
 use crate::machine::load_module;
-use crate::perform::{PACKET, program};
+use crate::test_run::PACKET;
 
 #[derive(Serialize)]
 struct Row<'a> {

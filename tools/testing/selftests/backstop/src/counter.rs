@@ -2,12 +2,15 @@
 //! Counts how often this process calls functions of the kernel, see progs/unwind/counter.bpf.c.
 
 use anyhow::{Context, Result, ensure};
-use libbpf_rs::{Link, MapCore, MapFlags, Object as LoadedObject};
+use libbpf_rs::{Link, Object as LoadedObject};
 
 use crate::catalogue::object;
 use crate::expectation::Calls;
+use crate::loaded::program;
 use crate::loader;
-use crate::perform::program;
+use crate::section::Section;
+
+const SECTION: &str = ".data.counter";
 
 /// A program on each of the functions, all with one count.
 pub struct Counter<'a> {
@@ -31,13 +34,8 @@ impl<'a> Counter<'a> {
     pub fn check(self, runs: usize) -> Result<()> {
         let mut count = 0;
         for (object, _) in &self.counting {
-            let map = object
-                .maps()
-                .find(|map| map.name() == ".data.counter")
-                .context("no counter")?;
-            let value = map.lookup(&0u32.to_ne_bytes(), MapFlags::ANY)?;
-            let bytes = value.as_deref().and_then(|value| value.first_chunk());
-            count += u64::from_ne_bytes(*bytes.context("the counter has another size")?);
+            let [counted, _] = Section::of(object, SECTION)?.words()?;
+            count += counted;
         }
         let expected = self.calls.count * runs as u64;
         let functions = self.calls.functions.join(" or ");
@@ -53,14 +51,10 @@ fn count(function: &str) -> Result<(LoadedObject, Link)> {
     let loaded = loader::load_with(object("unwind", "counter")?, &["count"], |program| {
         Ok(program.set_attach_target(0, Some(function.into()))?)
     })??;
-    let map = loaded
-        .maps()
-        .find(|map| map.name() == ".data.counter")
-        .context("no counter")?;
     let start = [0, u64::from(std::process::id())]
         .map(u64::to_ne_bytes)
         .concat();
-    map.update(&0u32.to_ne_bytes(), &start, MapFlags::ANY)?;
+    Section::of(&loaded, SECTION)?.write(&start)?;
     let link = program(&loaded, "count")?.attach().context("attaching")?;
     Ok((loaded, link))
 }

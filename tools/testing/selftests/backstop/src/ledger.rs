@@ -5,12 +5,14 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use libbpf_rs::{MapCore, MapFlags, Object as LoadedObject, ProgramInput};
+use libbpf_rs::Object as LoadedObject;
 
 use crate::catalogue::object;
 use crate::expectation::Expectation;
 use crate::loader;
-use crate::perform::program;
+use crate::perform::DEADLINE;
+use crate::section::Section;
+use crate::test_run::run;
 
 /// An account that was opened when nothing was held.
 pub struct Ledger {
@@ -78,27 +80,20 @@ impl Ledger {
     pub fn open() -> Result<Self> {
         let object = loader::load(object("unwind", "ledger")?, &["look", "reset"])??;
         let ledger = Self { object };
-        ledger.run("reset")?;
+        run(&ledger.object, "reset")?;
         Ok(ledger)
     }
 
     pub fn entries(&self) -> Result<Entries> {
-        self.run("look")?;
-        let map = self
-            .object
-            .maps()
-            .find(|map| map.name() == ".data.ledger")
-            .context("no ledger")?;
-        let value = map.lookup(&0u32.to_ne_bytes(), MapFlags::ANY)?;
-        value
-            .as_deref()
-            .and_then(Entries::from_bytes)
-            .context("the ledger has another size")
+        run(&self.object, "look")?;
+        let bytes = Section::of(&self.object, ".data.ledger")?.read()?;
+        Entries::from_bytes(&bytes).context("the ledger has another size")
     }
 
     /// After so many runs all is let go of as expected: at once, when an asynchronous callback ends,
     /// or with the maps of the program, which are freed some time after their last descriptor.
-    pub fn settle(&self, expectation: &Expectation, runs: usize, deadline: Instant) -> Result<()> {
+    pub fn settle(&self, expectation: &Expectation, runs: usize) -> Result<()> {
+        let deadline = Instant::now() + DEADLINE;
         loop {
             let checked = self.entries()?.check(expectation, runs);
             if checked.is_ok() || Instant::now() >= deadline {
@@ -108,11 +103,13 @@ impl Ledger {
         }
     }
 
-    fn run(&self, name: &str) -> Result<()> {
-        program(&self.object, name)?
-            .test_run(ProgramInput::default())
-            .with_context(|| format!("{name} of the ledger"))?;
-        Ok(())
+    /// The same where each run is to let go of these objects, by label and in any order.
+    pub fn settle_released(&self, labels: &str, runs: usize) -> Result<()> {
+        let expectation = Expectation {
+            released: Some(labels.into()),
+            ..Expectation::default()
+        };
+        self.settle(&expectation, runs)
     }
 }
 

@@ -10,7 +10,8 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use rustix::io::Errno;
 use rustix::process::geteuid;
 use rustix::system::{delete_module, finit_module};
 
@@ -89,7 +90,7 @@ impl Permission {
             .modules()
             .map_err(|error| Obstacle::Fail(format!("{error:#}")))?;
         if !modules.contains(DEADLINES) && module_is_loaded(DEADLINES) {
-            self.missing(unload_unused(DEADLINES, Instant::now() + DEADLINE))?;
+            self.missing(unload_unused(DEADLINES))?;
         }
         for module in modules {
             self.missing(load_module(&module, ""))?;
@@ -169,13 +170,23 @@ pub fn load_module(name: &str, params: &str) -> Result<()> {
 
 /// Without waiting: a module in use is an error.
 pub fn unload_module(name: &str) -> rustix::io::Result<()> {
-    let name = CString::new(name).map_err(|_| rustix::io::Errno::INVAL)?;
+    let name = CString::new(name).map_err(|_| Errno::INVAL)?;
     delete_module(&name, libc::O_NONBLOCK)
+}
+
+/// The module cannot go while a program needs it.
+pub fn ensure_busy(name: &str) -> Result<()> {
+    match unload_module(name) {
+        Err(Errno::WOULDBLOCK) => Ok(()),
+        Err(error) => bail!("unloading fails with {error}, not because it is busy"),
+        Ok(()) => bail!("the module went while a program was loaded that needs it"),
+    }
 }
 
 /// Unloads the module as soon as nothing uses it; a program is freed some time after its last
 /// descriptor, and nothing tells when.
-pub fn unload_unused(name: &str, deadline: Instant) -> Result<()> {
+pub fn unload_unused(name: &str) -> Result<()> {
+    let deadline = Instant::now() + DEADLINE;
     let file = format!("/sys/module/{name}/refcnt");
     loop {
         let users = fs::read_to_string(&file).context(file.clone())?;

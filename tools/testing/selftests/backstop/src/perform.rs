@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use libbpf_rs::query::ProgInfoIter;
-use libbpf_rs::{Object as LoadedObject, Program, ProgramInput, ProgramMut, ProgramType};
+use libbpf_rs::{Object as LoadedObject, Program};
 use regex::Regex;
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use std::os::fd::AsFd;
@@ -16,14 +16,13 @@ use crate::console::{Console, Quiet};
 use crate::counter::Counter;
 use crate::expectation::{Attribution, End, Event, Load, missing_in_order};
 use crate::ledger::Ledger;
+use crate::loaded::program;
+use crate::test_run::run;
 use crate::trigger::{Attached, Trigger};
 use crate::{loader, machine};
 
 /// From the event, which an emulated machine may be slow to see, to its effect.
 pub const DEADLINE: Duration = Duration::from_secs(30);
-
-/// The shortest packet that programs of the network take.
-pub const PACKET: [u8; 64] = [0; 64];
 
 pub fn perform(test: &Test) -> Result<()> {
     let armed = Armed::new(test);
@@ -80,9 +79,8 @@ fn perform_program(test: &Test, object: &Object, name: &str, armed: &Armed) -> R
     match expectation.event {
         Event::None => (),
         Event::TestRun => {
-            let program = program(&loaded, name)?;
             for _ in 0..runs {
-                check_retval(test, test_run(&program)?)?;
+                check_retval(test, run(&loaded, name)?)?;
             }
         }
         _ => perform_event(test, &loaded, name, armed, runs)?,
@@ -92,7 +90,7 @@ fn perform_program(test: &Test, object: &Object, name: &str, armed: &Armed) -> R
     }
     drop(loaded);
     if let Some(ledger) = ledger {
-        ledger.settle(expectation, runs, Instant::now() + DEADLINE)?;
+        ledger.settle(expectation, runs)?;
     }
     Ok(())
 }
@@ -134,14 +132,6 @@ fn perform_event(
     Ok(())
 }
 
-/// A program of a loaded object.
-pub fn program<'a>(object: &'a LoadedObject, name: &str) -> Result<ProgramMut<'a>> {
-    object
-        .progs_mut()
-        .find(|program| program.name() == name)
-        .with_context(|| format!("no {name}"))
-}
-
 /// The machine is about to end, and this process with it.
 pub fn await_end(deadline: Instant, what: &str) -> Result<()> {
     std::thread::sleep(deadline.saturating_duration_since(Instant::now()));
@@ -155,28 +145,6 @@ fn drop_capability(cap: CapabilitySet) -> Result<()> {
     let mut sets = capabilities(None).context("reading capabilities")?;
     sets.effective.remove(cap);
     set_capabilities(None, sets).context("dropping a capability")
-}
-
-/// What the program returns to BPF_PROG_TEST_RUN.
-fn test_run(program: &ProgramMut<'_>) -> Result<i32> {
-    let input = ProgramInput {
-        data_in: takes_packet(program.prog_type()).then_some(&PACKET),
-        ..ProgramInput::default()
-    };
-    Ok(program.test_run(input).context("test run")?.return_value as i32)
-}
-
-fn takes_packet(kind: ProgramType) -> bool {
-    matches!(
-        kind,
-        ProgramType::Xdp
-            | ProgramType::SchedCls
-            | ProgramType::SchedAct
-            | ProgramType::CgroupSkb
-            | ProgramType::SocketFilter
-            | ProgramType::FlowDissector
-            | ProgramType::LwtXmit
-    )
 }
 
 fn check_retval(test: &Test, retval: i32) -> Result<()> {
@@ -203,7 +171,7 @@ struct Absent<'a> {
 
 impl<'a> Absent<'a> {
     fn new(module: &'a str) -> Result<Self> {
-        machine::unload_unused(module, Instant::now() + DEADLINE)?;
+        machine::unload_unused(module)?;
         Ok(Self { module })
     }
 }

@@ -8,25 +8,26 @@ use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use libbpf_rs::{Link, MapCore, MapFlags, Object as LoadedObject, ProgramInput};
+use libbpf_rs::{Link, Object as LoadedObject};
 use rustix::process::{Pid, getpgid};
-use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::catalogue::{self, object};
+use crate::cpus::{CPUS, stay_on};
 use crate::expectation::Expectation;
 use crate::ktap::{Ktap, Outcome};
 use crate::ledger::Ledger;
+use crate::loaded::program;
 use crate::loader;
 use crate::machine::load_module;
-use crate::perform::{DEADLINE, program};
+use crate::section::Section;
+use crate::test_run;
 
 /// So long is each stretch.
 const STRETCH: Duration = Duration::from_secs(10);
 const MODULES: [&str; 3] = ["bpf_unwind", "bpf_unwind_test", "bpf_deadline"];
-const CPUS: usize = 2;
 /// In the object, but no program that runs away.
 const OTHERS: [&str; 2] = ["watch", "settings"];
 
@@ -45,9 +46,7 @@ pub fn run(seconds: u64) -> Result<ExitCode> {
     let mut all: Vec<&str> = names.iter().map(String::as_str).collect();
     all.extend(OTHERS);
     let loaded = loader::load(soak, &all)??;
-    let status = program(&loaded, "settings")?
-        .test_run(ProgramInput::default())?
-        .return_value as i32;
+    let status = test_run::run(&loaded, "settings")?;
     ensure!(status == 0, "setting the deadlines: error {status}");
 
     let stretches = seconds.div_ceil(STRETCH.as_secs()).max(1);
@@ -62,11 +61,7 @@ pub fn run(seconds: u64) -> Result<ExitCode> {
     }
     drop(links);
     workers.stop()?;
-    let expectation = Expectation {
-        released: None,
-        ..Expectation::default()
-    };
-    let left = ledger.settle(&expectation, 0, Instant::now() + DEADLINE);
+    let left = ledger.settle(&Expectation::default(), 0);
     ktap.result("nothing is left behind", &outcome(left))?;
     Ok(ktap.finish()?.exit_code())
 }
@@ -109,19 +104,8 @@ struct Seen {
 
 impl Seen {
     fn read(loaded: &LoadedObject) -> Result<Self> {
-        let map = loaded
-            .maps()
-            .find(|map| map.name() == ".data.soak")
-            .context("no counts")?;
-        let value = map
-            .lookup(&0u32.to_ne_bytes(), MapFlags::ANY)?
-            .context("no value")?;
-        let (ended, rest) = value.split_first_chunk().context("too short")?;
-        let (survived, _) = rest.split_first_chunk().context("too short")?;
-        Ok(Self {
-            ended: u64::from_ne_bytes(*ended),
-            survived: u64::from_ne_bytes(*survived),
-        })
+        let [ended, survived] = Section::of(loaded, ".data.soak")?.words()?;
+        Ok(Self { ended, survived })
     }
 }
 
@@ -135,15 +119,14 @@ impl Workers {
     fn start() -> Self {
         const WORK: [fn() -> Result<()>; 4] = [call, sleep, spawn, read];
         let stop = Arc::new(AtomicBool::new(false));
-        let workers = (0..CPUS)
+        let workers = CPUS
+            .into_iter()
             .flat_map(|cpu| WORK.map(|work| (cpu, work)))
             .map(|(cpu, work)| {
                 let rounds = Arc::new(AtomicU64::new(0));
                 let (stop, counted) = (Arc::clone(&stop), Arc::clone(&rounds));
                 let thread = thread::spawn(move || -> Result<()> {
-                    let mut cpus = CpuSet::new();
-                    cpus.set(cpu);
-                    sched_setaffinity(None, &cpus).context("moving to a CPU of its own")?;
+                    stay_on(cpu)?;
                     while !stop.load(Ordering::Relaxed) {
                         work()?;
                         counted.fetch_add(1, Ordering::Relaxed);

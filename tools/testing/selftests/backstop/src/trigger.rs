@@ -10,17 +10,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use libbpf_rs::libbpf_sys::{self, perf_event_attr};
-use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapHandle, Object, ProgramMut, ProgramType};
+use libbpf_rs::{Iter, Link, Object, ProgramMut, ProgramType};
 use rustix::process::getpid;
 
 use crate::console;
 use crate::expectation::Event;
-
-const MAP: &str = ".data.trigger";
+use crate::section::Section;
 
 /// The switch between an attached program and its event.
 pub struct Trigger {
-    map: MapHandle,
+    state: Section,
 }
 
 /// struct trigger
@@ -58,13 +57,8 @@ impl State {
 
 impl Trigger {
     pub fn of(object: &Object) -> Result<Self> {
-        let map = object
-            .maps()
-            .find(|map| map.name() == MAP)
-            .context("the object has no trigger: include trigger.h")?;
-        Ok(Self {
-            map: MapHandle::try_from(&map)?,
-        })
+        let state = Section::of(object, ".data.trigger").context("include trigger.h")?;
+        Ok(Self { state })
     }
 
     /// From now on the next event that fits is taken.
@@ -79,17 +73,13 @@ impl Trigger {
             tgid,
             ..State::default()
         };
-        self.map
-            .update(&0u32.to_ne_bytes(), &state.to_bytes(), MapFlags::ANY)
+        self.state
+            .write(&state.to_bytes())
             .context("cocking the trigger")
     }
 
     pub fn state(&self) -> Result<State> {
-        let value = self.map.lookup(&0u32.to_ne_bytes(), MapFlags::ANY)?;
-        value
-            .as_deref()
-            .and_then(State::from_bytes)
-            .context("the trigger has another size")
+        State::from_bytes(&self.state.read()?).context("the trigger has another size")
     }
 
     /// What the kfunc returned, after the event.

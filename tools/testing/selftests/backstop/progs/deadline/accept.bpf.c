@@ -9,8 +9,6 @@ char LICENSE[] SEC("license") = "GPL";
 
 #define __watched __module(bpf_unwind) __module(bpf_deadline)
 
-__u64 sum;
-
 #define ONE								\
 	do {								\
 		object = bpf_unwind_object_acquire('a');		\

@@ -12,8 +12,6 @@
 
 char LICENSE[] SEC("license") = "GPL";
 
-__u64 sum;
-
 __noinline int ended_event(__u64 cookie)
 {
 	record(settle(cookie == EXPIRED ? COOKIE : cookie));

@@ -5,28 +5,16 @@
  */
 #include <vmlinux.h>
 #include <bpf/bpf_helpers.h>
-#include <bpf/bpf_tracing.h>
 
 #include "deadline.h"
 #include "trigger.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
-__u64 sum;
-
-static __always_inline void stay(void)
-{
-	int i, j;
-
-	bpf_for(i, 0, ROUNDS)
-		bpf_for(j, 0, ROUNDS)
-			sum += one;
-}
-
 SEC("syscall")
 int sleepable(void *ctx)
 {
-	stay();
+	take_long();
 	return 0;
 }
 
@@ -34,7 +22,7 @@ SEC("fentry/__x64_sys_getpgid")
 int task(void *ctx)
 {
 	if (take(TASK))
-		stay();
+		take_long();
 	return 0;
 }
 
@@ -42,7 +30,7 @@ SEC("syscall")
 int atomic(void *ctx)
 {
 	bpf_preempt_disable();
-	stay();
+	take_long();
 	bpf_preempt_enable();
 	return 0;
 }
@@ -53,7 +41,7 @@ int irq(void *ctx)
 	unsigned long flags;
 
 	bpf_local_irq_save(&flags);
-	stay();
+	take_long();
 	bpf_local_irq_restore(&flags);
 	return 0;
 }
@@ -72,22 +60,6 @@ int sections(void *ctx)
 		bpf_for(j, 0, 1000)
 			sum += one;
 	}
-	return 0;
-}
-
-/* What tracepoint bpf_prog_terminate says. */
-struct expired {
-	__u64 runs;
-	__u64 deadline;
-	__u64 spent;
-} expired SEC(".data.expired");
-
-SEC("tp_btf/bpf_prog_terminate")
-int BPF_PROG(expire, const struct bpf_prog *prog, __u64 deadline, __u64 spent)
-{
-	expired.runs++;
-	expired.deadline = deadline;
-	expired.spent = spent;
 	return 0;
 }
 

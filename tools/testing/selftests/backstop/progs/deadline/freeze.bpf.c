@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* A program that would freeze the machine, and one that watches how it is ended; for tests/deadline.rs. */
+/* A program that would freeze the machine, and one that watches how runs are ended; for tests/deadline.rs. */
 #include <vmlinux.h>
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
@@ -7,8 +7,6 @@
 #include "deadline.h"
 
 char LICENSE[] SEC("license") = "GPL";
-
-__u64 sum;
 
 SEC("raw_tp/sched_switch")
 int freeze(void *ctx)
@@ -24,11 +22,7 @@ int freeze(void *ctx)
 SEC("tc") __soon
 int slow(void *ctx)
 {
-	int i, j;
-
-	bpf_for(i, 0, ROUNDS)
-		bpf_for(j, 0, ROUNDS)
-			sum += one;
+	take_long();
 	return 0;
 }
 
@@ -49,8 +43,9 @@ int timed(void *ctx)
 /* What tracepoint bpf_prog_terminate says. */
 struct seen {
 	__u64 runs;
-	__u64 deadline;
-	__u64 late;	/* by how much the latest one was, ns */
+	__u64 deadline;	/* of the last one, ns */
+	__u64 spent;	/* by it */
+	__u64 late;	/* by how much the latest one was */
 	__u64 cpus;	/* a bit each */
 	__u64 stopped;	/* ended without having exceeded one */
 	__u32 prog_id;
@@ -68,6 +63,7 @@ int BPF_PROG(watch, const struct bpf_prog *prog, __u64 deadline, __u64 spent, un
 	__sync_fetch_and_add(&seen.runs, 1);
 	__sync_fetch_and_or(&seen.cpus, 1ULL << bpf_get_smp_processor_id());
 	seen.deadline = deadline;
+	seen.spent = spent;
 	seen.prog_id = prog->aux->id;
 	if (spent - deadline > seen.late)
 		seen.late = spent - deadline;

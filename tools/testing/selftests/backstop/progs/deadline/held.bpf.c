@@ -10,19 +10,12 @@ char LICENSE[] SEC("license") = "GPL";
 struct bpf_spin_lock lock private(lock);
 struct bpf_res_spin_lock res_lock private(res_lock);
 struct bpf_res_spin_lock inner_lock private(inner_lock);
-__u64 sum;
 
-/* Loops as long as nothing ends it, with no call between the rounds. */
 static __always_inline void stay(void)
 {
 	__u64 i = 0;
 
-	asm volatile("again_%=: .8byte %[may_goto];"	/* goto out */
-		     "%[i] += 1;"
-		     "goto again_%=;"
-		     "out_%=:"
-		     : [i] "+r"(i)
-		     : [may_goto] "i"(0xe5 | 2 << 16));
+	COUNT_ON(i);
 	sum += i;
 }
 

@@ -7,8 +7,6 @@
 
 char LICENSE[] SEC("license") = "GPL";
 
-__u64 sum;
-
 SEC("tc")
 __description("nested loops of open-coded iterators are ended")
 __ends_late("a")
@@ -117,12 +115,7 @@ int by_may_goto(void *ctx)
 	if (!object)
 		return 1;
 	bpf_for(i, 0, ROUNDS)
-		asm volatile("again_%=: .8byte %[may_goto];"	/* goto out */
-			     "%[i] += 1;"
-			     "goto again_%=;"
-			     "out_%=:"
-			     : [i] "+r"(i)
-			     : [may_goto] "i"(0xe5 | 2 << 16));
+		COUNT_ON(i);
 	bpf_unwind_object_release(object);
 	return 2;
 }

@@ -7,17 +7,6 @@
 
 char LICENSE[] SEC("license") = "GPL";
 
-__u64 sum;
-
-static __always_inline void stay(void)
-{
-	int i, j;
-
-	bpf_for(i, 0, ROUNDS)
-		bpf_for(j, 0, ROUNDS)
-			sum += one;
-}
-
 #define RESULT(name, hook, result, what, other)					\
 	SEC(hook)								\
 	__description("a run that is ended " what)				\
@@ -25,7 +14,7 @@ static __always_inline void stay(void)
 	__event(test_run) __retval(result)					\
 	int result_##name(void *ctx)						\
 	{									\
-		stay();								\
+		take_long();							\
 		return other;							\
 	}
 

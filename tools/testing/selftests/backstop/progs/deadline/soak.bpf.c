@@ -12,8 +12,6 @@ char LICENSE[] SEC("license") = "GPL";
 
 int bpf_deadline_set(__u32 setting, __u64 value) __deadline_kfunc;
 
-__u64 sum;
-
 /* How often a run was ended, and how often it was not though it should have been. */
 struct soak {
 	__u64 ended;
@@ -58,12 +56,7 @@ static __noinline int stay_locked(int label)
 	if (!object)
 		return 0;
 	if (!bpf_res_spin_lock(&lock)) {
-		asm volatile("again_%=: .8byte %[may_goto];"	/* goto out */
-			     "%[i] += 1;"
-			     "goto again_%=;"
-			     "out_%=:"
-			     : [i] "+r"(i)
-			     : [may_goto] "i"(0xe5 | 2 << 16));
+		COUNT_ON(i);
 		/* may_goto has ended the loop: programs that came between took 250 ms. */
 		bpf_res_spin_unlock(&lock);
 	}

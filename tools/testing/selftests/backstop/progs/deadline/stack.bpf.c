@@ -17,18 +17,13 @@ int bpf_wq_set_callback(struct bpf_wq *wq, int (*callback_fn)(void *, int *, voi
 			unsigned int flags) __ksym;
 int bpf_wq_start(struct bpf_wq *wq, unsigned int flags) __ksym;
 
-__u64 sum;
-
 static __noinline int stay(int label)
 {
 	struct bpf_unwind_object *object = bpf_unwind_object_acquire(label);
-	int i, j;
 
 	if (!object)
 		return 0;
-	bpf_for(i, 0, ROUNDS)
-		bpf_for(j, 0, ROUNDS)
-			sum += one;
+	take_long();
 	bpf_unwind_object_release(object);
 	return 1;
 }

@@ -7,21 +7,16 @@
 
 char LICENSE[] SEC("license") = "GPL";
 
-__u64 sum;
-
 SEC("tc") __exception_cb(ended) __soon
 int tail_called(struct __sk_buff *skb)
 {
 	struct bpf_unwind_object *object;
-	int i, j;
 
 	begin();
 	object = bpf_unwind_object_acquire('a');
 	if (!object)
 		return 1;
-	bpf_for(i, 0, ROUNDS)
-		bpf_for(j, 0, ROUNDS)
-			sum += one;
+	take_long();
 	bpf_unwind_object_release(object);
 	return 3;
 }

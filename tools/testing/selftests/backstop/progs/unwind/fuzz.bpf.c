@@ -11,17 +11,6 @@
 
 char LICENSE[] SEC("license") = "GPL";
 
-struct bpf_unwind_ledger {
-	__u32 live;
-	__u32 faults;
-	__u32 acquired;
-	__u32 released;
-	char log[128];
-};
-
-void bpf_unwind_ledger(struct bpf_unwind_ledger *ledger) __unwind_test;
-void bpf_unwind_reset(void) __unwind_test;
-
 /* What a program is told, and what it tells. Shared with src/fuzz/ground.rs. */
 struct fuzz_state {
 	__u32 bits;		/* which way it goes at branches */

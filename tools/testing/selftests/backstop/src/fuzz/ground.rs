@@ -13,16 +13,17 @@ use std::ptr::NonNull;
 use anyhow::{Context, Result, bail, ensure};
 use libbpf_rs::libbpf_sys as sys;
 use libbpf_rs::{
-    AsRawLibbpf, Link, MapCore, MapFlags, MapHandle, Object as LoadedObject, ProgramInput,
-    RingBuffer, RingBufferBuilder,
+    AsRawLibbpf, Link, MapCore, MapFlags, MapHandle, Object as LoadedObject, RingBuffer,
+    RingBufferBuilder,
 };
 
 use super::assemble::{Assembler, FunctionType, Names};
 use super::judge::Outcome;
 use super::state::{Input, Remains, State};
 use crate::catalogue::object;
+use crate::loaded::program;
 use crate::loader;
-use crate::perform::{PACKET, program};
+use crate::test_run::{PACKET, run, run_fd_with};
 
 const MODULE: &CStr = c"bpf_unwind_test";
 /// Its place in the array of descriptors. 0 is the kernel itself.
@@ -204,26 +205,13 @@ impl Ground {
         let state = ".data.state";
         self.map_handle(state)?
             .update(&key, &input.to_bytes(), MapFlags::ANY)?;
-        let mut opts = sys::bpf_test_run_opts {
-            sz: size_of::<sys::bpf_test_run_opts>() as sys::size_t,
-            ..Default::default()
-        };
-        if loaded.network {
-            opts.data_in = PACKET.as_ptr().cast();
-            opts.data_size_in = PACKET.len() as u32;
-        }
-        // SAFETY: all that `opts` points to is as long as it says and outlives the call.
-        let error = unsafe { sys::bpf_prog_test_run_opts(loaded.fd.as_raw_fd(), &mut opts) };
-        ensure!(
-            error == 0,
-            "test run: {}",
-            io::Error::from_raw_os_error(-error)
-        );
+        let packet: &[u8] = if loaded.network { &PACKET } else { &[] };
+        let retval = run_fd_with(loaded.fd.as_fd(), packet, 0)?;
         let before = self.last.clone();
         self.look()?;
         let value = self.map_handle(state)?.lookup(&key, MapFlags::ANY)?;
         Ok(Outcome {
-            retval: opts.retval as i32,
+            retval,
             state: State::from_bytes(&value.context("no state")?)?,
             before,
             remains: self.last.clone(),
@@ -232,9 +220,7 @@ impl Ground {
 
     fn look(&mut self) -> Result<()> {
         self.ring.consume()?;
-        program(&self.object, "look")?
-            .test_run(ProgramInput::default())
-            .context("looking at what is left")?;
+        run(&self.object, "look")?;
         let remains = self.map_handle(".data.remains")?;
         let value = remains.lookup(&0u32.to_ne_bytes(), MapFlags::ANY)?;
         self.last = Remains::from_bytes(&value.context("no remains")?)?;

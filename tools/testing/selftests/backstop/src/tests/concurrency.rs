@@ -6,33 +6,32 @@
 //! when the first is in the midst of its work, as a probe in the kernel's own stopping function tells.
 
 use std::hint::spin_loop;
-use std::mem::size_of;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use libbpf_rs::{MapCore, MapFlags};
-use rustix::thread::{CpuSet, Pid, gettid, sched_setaffinity};
+use rustix::thread::{Pid, gettid};
 
+use super::test;
 use crate::arm::Armed;
-use crate::catalogue::{Body, Test, object};
+use crate::catalogue::{Test, object};
+use crate::cpus::{CPUS, stay_on};
 use crate::expectation::{End, Expectation, Pattern, Way};
+use crate::loaded::program;
 use crate::loader;
-use crate::perform::{DEADLINE, await_end, program};
+use crate::perform::{DEADLINE, await_end};
+use crate::section::Section;
 use crate::trigger::Attached;
 
 macro_rules! race {
     ($name:literal, $description:literal, [$($program:literal),+], $first:expr $(, $or:expr)*) => {
-        Test {
-            name: concat!("destructive/", $name).into(),
-            expectation: expectation($description, $first, vec![$($or),*]),
-            body: Body::Code {
-                modules: &["bpf_destructive"],
-                run: |armed| race(armed, &[$($program),+]),
-            },
-        }
+        ends(
+            test($name, $description, |armed| race(armed, &[$($program),+])),
+            $first,
+            vec![$($or),*],
+        )
     };
 }
 
@@ -132,15 +131,16 @@ fn way(end: End, console: &[&str], not_console: &[&str]) -> Way {
     }
 }
 
-fn expectation(description: &str, first: Way, or: Vec<Way>) -> Expectation {
-    Expectation {
-        description: description.into(),
+/// Gives a test the ways in which it may end.
+fn ends(mut test: Test, first: Way, or: Vec<Way>) -> Test {
+    test.expectation = Expectation {
         end: first.end,
         console: first.console,
         not_console: first.not_console,
         or,
-        ..Expectation::default()
-    }
+        ..test.expectation
+    };
+    test
 }
 
 fn with_crash_kernel(mut test: Test) -> Test {
@@ -150,34 +150,27 @@ fn with_crash_kernel(mut test: Test) -> Test {
 
 /// struct race with nobody there yet.
 fn start(tids: [Pid; 2]) -> Vec<u8> {
-    let mut bytes: Vec<u8> = tids
-        .iter()
+    tids.iter()
         .flat_map(|tid| tid.as_raw_nonzero().get().to_ne_bytes())
-        .collect();
-    bytes.resize(4 * size_of::<u32>(), 0);
-    bytes
+        .collect()
 }
 
 fn race(armed: &Armed, programs: &[&str]) -> Result<()> {
     let loaded = loader::load(object("destructive", "concurrency")?, programs)??;
-    let map = loaded
-        .maps()
-        .find(|map| map.name() == ".data.race")
-        .context("no race")?;
+    let section = Section::of(&loaded, ".data.race")?;
     let attached = programs
         .iter()
         .map(|name| Attached::new(&program(&loaded, name)?))
         .collect::<Result<Vec<_>>>()?;
 
     let go = Arc::new(AtomicBool::new(false));
-    let racers = [0, 1].map(|cpu| {
+    let racers = CPUS.map(|cpu| {
         let go = Arc::clone(&go);
         let (send, receive) = std::sync::mpsc::channel();
         thread::spawn(move || {
-            let mut cpus = CpuSet::new();
-            cpus.set(cpu);
-            let there = sched_setaffinity(None, &cpus).map(|()| gettid());
-            if send.send(there).is_err() || there.is_err() {
+            let there = stay_on(cpu).map(|()| gettid());
+            let stays = there.is_ok();
+            if send.send(there).is_err() || !stays {
                 return;
             }
             // Awake, for a thread that sleeps may have to be woken by one whose CPU the other side holds.
@@ -191,18 +184,12 @@ fn race(armed: &Armed, programs: &[&str]) -> Result<()> {
     });
     let mut tids = Vec::new();
     for racer in racers {
-        tids.push(
-            racer
-                .recv()
-                .context("a racer ended")?
-                .context("moving to a CPU of its own")?,
-        );
+        tids.push(racer.recv().context("a racer ended")??);
     }
     let tids: [Pid; 2] = tids.try_into().ok().context("two racers")?;
 
     armed.announce()?;
-    map.update(&0u32.to_ne_bytes(), &start(tids), MapFlags::ANY)
-        .context("starting the race")?;
+    section.write(&start(tids)).context("starting the race")?;
     go.store(true, Ordering::Release);
     let ended = await_end(Instant::now() + DEADLINE, "two calls were made and");
     ensure!(attached.len() == programs.len(), "a program was detached");

@@ -2,26 +2,26 @@
 //! Runs that take too long, where that takes more than to run one program: a machine that would
 //! freeze, reports, programs that are stopped.
 
-use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd};
-use std::sync::{Arc, Barrier};
-use std::thread;
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
-use libbpf_rs::{MapCore, MapFlags, MapHandle, Object as LoadedObject, Program, ProgramInput};
-use rustix::io::Errno;
+use anyhow::{Context, Result, ensure};
+use libbpf_rs::Object as LoadedObject;
 use rustix::process::getpgid;
-use rustix::thread::{CpuSet, sched_setaffinity};
 
+use super::code;
 use crate::arm::Armed;
-use crate::catalogue::{Body, Test, object};
-use crate::expectation::{Event, Expectation};
+use crate::catalogue::{Test, object};
+use crate::cpus::on_both_cpus;
+use crate::expectation::Event;
 use crate::ledger::Ledger;
+use crate::loaded::{program, program_id, stderr};
 use crate::loader;
-use crate::machine::{unload_module, unload_unused};
-use crate::perform::{DEADLINE, PACKET, program};
-use crate::tests::unwind::run_fd;
+use crate::machine::{ensure_busy, unload_unused};
+use crate::perform::DEADLINE;
+use crate::section::Section;
+use crate::test_run::{run, run_fd};
 use crate::trigger::Trigger;
 
 const MODULE: &str = "bpf_deadline";
@@ -88,17 +88,8 @@ pub fn tests() -> Vec<Test> {
 }
 
 fn test(name: &str, description: &str, run: fn(&Armed) -> Result<()>) -> Test {
-    Test {
-        name: format!("deadline/{name}"),
-        expectation: Expectation {
-            description: description.into(),
-            ..Expectation::default()
-        },
-        body: Body::Code {
-            modules: &["bpf_unwind", "bpf_unwind_test", MODULE],
-            run,
-        },
-    }
+    const MODULES: &[&str] = &["bpf_unwind", "bpf_unwind_test", MODULE];
+    code("deadline", name, MODULES, description, run)
 }
 
 fn load(programs: &[&str]) -> Result<LoadedObject> {
@@ -109,35 +100,11 @@ fn load_from(name: &str, programs: &[&str]) -> Result<LoadedObject> {
     Ok(loader::load(object("deadline", name)?, programs)??)
 }
 
-/// What runs are to let go of, in any order.
-fn releases(labels: &str) -> Expectation {
-    Expectation {
-        released: Some(labels.into()),
-        ..Expectation::default()
-    }
-}
-
-fn run(loaded: &LoadedObject, name: &str) -> Result<i32> {
-    let input = ProgramInput {
-        data_in: Some(&PACKET),
-        ..ProgramInput::default()
-    };
-    let output = program(loaded, name)?.test_run(input)?;
-    Ok(output.return_value as i32)
-}
-
-fn section(loaded: &LoadedObject, name: &str) -> Result<MapHandle> {
-    let map = loaded
-        .maps()
-        .find(|map| map.name() == name)
-        .with_context(|| format!("no map {name}"))?;
-    Ok(MapHandle::try_from(&map)?)
-}
-
 /// struct seen of progs/deadline/freeze.bpf.c
 struct Seen {
     runs: u64,
     deadline: Duration,
+    spent: Duration,
     late: Duration,
     cpus: u64,
     stopped: u64,
@@ -146,19 +113,12 @@ struct Seen {
 
 impl Seen {
     fn read(loaded: &LoadedObject) -> Result<Self> {
-        let value = section(loaded, ".data.seen")?
-            .lookup(&0u32.to_ne_bytes(), MapFlags::ANY)?
-            .context("no value")?;
-        let words: Vec<u64> = value
-            .chunks_exact(8)
-            .map(|word| u64::from_ne_bytes(word.try_into().expect("8 bytes")))
-            .collect();
-        let [runs, deadline, late, cpus, stopped, ids] = words[..] else {
-            bail!("{} words", words.len())
-        };
+        let [runs, deadline, spent, late, cpus, stopped, ids] =
+            Section::of(loaded, ".data.seen")?.words()?;
         Ok(Self {
             runs,
             deadline: Duration::from_nanos(deadline),
+            spent: Duration::from_nanos(spent),
             late: Duration::from_nanos(late),
             cpus,
             stopped,
@@ -167,44 +127,27 @@ impl Seen {
     }
 }
 
-/// The text in the stderr stream.
-fn stderr(loaded: &LoadedObject, name: &str) -> Result<String> {
-    let mut text = String::new();
-    program(loaded, name)?.stderr().read_to_string(&mut text)?;
-    Ok(text)
-}
-
 /// Two threads, one on each CPU, that give way to others as long as the machine lets them.
 fn freeze(_: &Armed) -> Result<()> {
     let loaded = load(&["freeze", "watch"])?;
     let watched = program(&loaded, "watch")?.attach()?;
     let frozen = program(&loaded, "freeze")?.attach()?;
     let until = Instant::now() + DEADLINE;
-    let busy = [0, 1].map(|cpu| {
-        thread::spawn(move || -> Result<()> {
-            let mut cpus = CpuSet::new();
-            cpus.set(cpu);
-            sched_setaffinity(None, &cpus).context("moving to a CPU of its own")?;
-            for _ in 0..2 * ROW {
-                thread::sleep(Duration::from_millis(1));
-                ensure!(
-                    Instant::now() < until,
-                    "CPU {cpu} hardly runs anything else"
-                );
-            }
-            Ok(())
-        })
-    });
-    for thread in busy {
-        thread
-            .join()
-            .map_err(|_| anyhow::anyhow!("a thread panicked"))??;
-    }
+    on_both_cpus(|cpu| {
+        for _ in 0..2 * ROW {
+            sleep(Duration::from_millis(1));
+            ensure!(
+                Instant::now() < until,
+                "CPU {cpu} hardly runs anything else"
+            );
+        }
+        Ok(())
+    })?;
     drop(frozen);
     drop(watched);
 
     let seen = Seen::read(&loaded)?;
-    let id = Program::id_from_fd(program(&loaded, "freeze")?.as_fd())?;
+    let id = program_id(&loaded, "freeze")?;
     ensure!(seen.prog_id == id, "program {} was ended", seen.prog_id);
     ensure!(
         seen.cpus == 0b11,
@@ -274,12 +217,10 @@ fn stops(_: &Armed) -> Result<()> {
 fn in_time(_: &Armed) -> Result<()> {
     let loaded = load(&["timed", "watch"])?;
     let _watched = program(&loaded, "watch")?.attach()?;
-    let rounds = section(&loaded, ".data.rounds")?;
+    let rounds = Section::of(&loaded, ".data.rounds")?;
     // Some milliseconds, and tens of times the fuel.
     for n in [0u32, 1, 10, 100, 1000] {
-        let mut value = vec![0; rounds.value_size() as usize];
-        value[..4].copy_from_slice(&n.to_ne_bytes());
-        rounds.update(&0u32.to_ne_bytes(), &value, MapFlags::ANY)?;
+        rounds.write(&n.to_ne_bytes())?;
         let result = run(&loaded, "timed")?;
         ensure!(result == 7, "{n} rounds returned {result}");
     }
@@ -298,8 +239,9 @@ fn classes(_: &Armed) -> Result<()> {
         ("sections", 400),
     ];
     for (name, expected) in CLASSES {
-        let loaded = load_from("class", &[name, "expire"])?;
-        let _watched = program(&loaded, "expire")?.attach()?;
+        let watch = load(&["watch"])?;
+        let _watched = program(&watch, "watch")?.attach()?;
+        let loaded = load_from("class", &[name])?;
         if name == "task" {
             let _link = program(&loaded, name)?.attach()?;
             let trigger = Trigger::of(&loaded)?;
@@ -308,18 +250,16 @@ fn classes(_: &Armed) -> Result<()> {
         } else {
             run_fd(program(&loaded, name)?.as_fd())?;
         }
-        let value = section(&loaded, ".data.expired")?
-            .lookup(&0u32.to_ne_bytes(), MapFlags::ANY)?
-            .context("no value")?;
-        let word = |i: usize| -> Result<u64> {
-            let bytes = value.get(8 * i..8 * i + 8).context("too short")?;
-            Ok(u64::from_ne_bytes(bytes.try_into()?))
-        };
-        ensure!(word(0)? == 1, "{name}: {} runs were ended", word(0)?);
-        let (deadline, spent) = (
-            Duration::from_nanos(word(1)?),
-            Duration::from_nanos(word(2)?),
+        let seen = Seen::read(&watch)?;
+        ensure!(
+            (seen.runs, seen.stopped) == (1, 0),
+            "{name}: {} runs were ended for their deadline, and {} otherwise",
+            seen.runs,
+            seen.stopped
         );
+        let Seen {
+            deadline, spent, ..
+        } = seen;
         ensure!(
             deadline == Duration::from_millis(expected),
             "the deadline of {name} was {deadline:?}"
@@ -354,7 +294,7 @@ fn freplace(_: &Armed) -> Result<()> {
     let _link = program(&replacing, "replacement")?.attach()?;
     let result = run(&loaded, "replace_target")?;
     ensure!(result == 40, "the caller returned {result}, not 40 and 0");
-    ledger.settle(&releases("a"), 1, Instant::now() + DEADLINE)
+    ledger.settle_released("a", 1)
 }
 
 fn below(_: &Armed) -> Result<()> {
@@ -363,48 +303,31 @@ fn below(_: &Armed) -> Result<()> {
     let _link = program(&loaded, "below")?.attach()?;
     let result = run(&loaded, "above")?;
     ensure!(result == 42, "the program above returned {result}");
-    ledger.settle(&releases("ab"), 1, Instant::now() + DEADLINE)
+    ledger.settle_released("ab", 1)
 }
 
 fn both_cpus(_: &Armed) -> Result<()> {
     const RUNS: usize = 4;
     let ledger = Ledger::open()?;
     let loaded = load_from("stack", &["concurrent"])?;
-    let id = Program::id_from_fd(program(&loaded, "concurrent")?.as_fd())?;
-    let go = Arc::new(Barrier::new(2));
-    let racers = [0, 1].map(|cpu| {
-        let go = Arc::clone(&go);
-        thread::spawn(move || -> Result<()> {
-            let mut cpus = CpuSet::new();
-            cpus.set(cpu);
-            sched_setaffinity(None, &cpus).context("moving to a CPU of its own")?;
-            let fd = Program::fd_from_id(id)?;
-            go.wait();
-            for _ in 0..RUNS {
-                let result = run_fd(fd.as_fd())?;
-                ensure!(
-                    result == -libc::ETIMEDOUT,
-                    "a run on CPU {cpu} returned {result}"
-                );
-            }
-            Ok(())
-        })
-    });
-    for racer in racers {
-        racer
-            .join()
-            .map_err(|_| anyhow::anyhow!("a racer panicked"))??;
-    }
-    ledger.settle(&releases("cd"), 2 * RUNS, Instant::now() + DEADLINE)
+    let concurrent = program(&loaded, "concurrent")?;
+    let fd = concurrent.as_fd();
+    on_both_cpus(|cpu| {
+        for _ in 0..RUNS {
+            let result = run_fd(fd)?;
+            ensure!(
+                result == -libc::ETIMEDOUT,
+                "a run on CPU {cpu} returned {result}"
+            );
+        }
+        Ok(())
+    })?;
+    ledger.settle_released("cd", 2 * RUNS)
 }
 
 fn module_busy(_: &Armed) -> Result<()> {
     let loaded = load(&["slow"])?;
-    match unload_module(MODULE) {
-        Err(Errno::WOULDBLOCK) => (),
-        Err(error) => bail!("unloading fails with {error}, not because it is busy"),
-        Ok(()) => bail!("the module went while a program was loaded that has a deadline"),
-    }
+    ensure_busy(MODULE)?;
     drop(loaded);
-    unload_unused(MODULE, Instant::now() + DEADLINE)
+    unload_unused(MODULE)
 }

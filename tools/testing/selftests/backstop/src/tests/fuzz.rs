@@ -3,9 +3,9 @@
 
 use anyhow::{Result, ensure};
 
+use super::code;
 use crate::arm::Armed;
-use crate::catalogue::{Body, Test};
-use crate::expectation::Expectation;
+use crate::catalogue::Test;
 use crate::fuzz::{self, Line};
 
 const PROGRAMS: u64 = 75;
@@ -20,18 +20,8 @@ pub fn tests() -> Vec<Test> {
 }
 
 fn test(name: &str, run: fn(&Armed) -> Result<()>) -> Test {
-    Test {
-        name: format!("unwind/{name}"),
-        expectation: Expectation {
-            description: "random programs that throw do and leave what their twins do and leave"
-                .into(),
-            ..Expectation::default()
-        },
-        body: Body::Code {
-            modules: fuzz::MODULES,
-            run,
-        },
-    }
+    let description = "random programs that throw do and leave what their twins do and leave";
+    code("unwind", name, fuzz::MODULES, description, run)
 }
 
 fn run<const SEED: u64>(_: &Armed) -> Result<()> {

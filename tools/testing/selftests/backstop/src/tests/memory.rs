@@ -11,17 +11,20 @@ use std::sync::Mutex;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
+use libbpf_rs::Object as LoadedObject;
 use libbpf_rs::libbpf_sys::{self, bpf_prog_load_opts, bpf_program};
 use libbpf_rs::query::{BtfInfoIter, MapInfoIter, ProgInfoIter};
-use libbpf_rs::{MapCore, MapFlags, Object as LoadedObject, ProgramInput};
 
+use super::code;
 use crate::arm::Armed;
-use crate::catalogue::{Body, Test, object};
-use crate::expectation::{Errno, Expectation};
+use crate::catalogue::{Test, object};
+use crate::expectation::Errno;
 use crate::fault;
 use crate::loader;
-use crate::perform::{DEADLINE, program};
+use crate::perform::DEADLINE;
+use crate::section::Section;
+use crate::test_run::run;
 
 const MODULES: &[&str] = &["bpf_unwind", "bpf_unwind_test"];
 
@@ -63,19 +66,10 @@ pub fn tests() -> Vec<Test> {
 }
 
 fn test(name: &str, description: &str, run: fn(&Armed) -> Result<()>) -> Test {
-    Test {
-        name: format!("unwind/{name}"),
-        expectation: Expectation {
-            description: description.into(),
-            fault_injection: true,
-            complaints: COMPLAINTS,
-            ..Expectation::default()
-        },
-        body: Body::Code {
-            modules: MODULES,
-            run,
-        },
-    }
+    let mut test = code("unwind", name, MODULES, description, run);
+    test.expectation.fault_injection = true;
+    test.expectation.complaints = COMPLAINTS;
+    test
 }
 
 fn load(file: &str, name: &str) -> Result<()> {
@@ -186,7 +180,7 @@ struct Taken {
     /// References to the modules.
     users: Vec<String>,
     /// Bytes of JITed images.
-    images: Vec<u8>,
+    images: u64,
 }
 
 impl Memory {
@@ -197,14 +191,9 @@ impl Memory {
     }
 
     fn taken(&self) -> Result<Taken> {
-        let measured = program(&self.object, "measure")?.test_run(ProgramInput::default())?;
-        let error = measured.return_value as i32;
+        let error = run(&self.object, "measure")?;
         ensure!(error == 0, "images cannot be measured: error {error}");
-        let mut maps = self.object.maps();
-        let map = maps.find(|map| map.name() == ".data.images");
-        let images = map
-            .context("no images")?
-            .lookup(&0u32.to_ne_bytes(), MapFlags::ANY)?;
+        let [images] = Section::of(&self.object, ".data.images")?.words()?;
         let users = MODULES
             .iter()
             .map(|module| {
@@ -212,9 +201,6 @@ impl Memory {
                 fs::read_to_string(&file).context(file)
             })
             .collect::<Result<_>>()?;
-        let Some(images) = images else {
-            bail!("images have no size")
-        };
         Ok(Taken {
             programs: ProgInfoIter::default().count(),
             maps: MapInfoIter::default().count(),

@@ -34,17 +34,25 @@ pub fn all() -> Vec<Test> {
     .collect()
 }
 
-/// A test of the module that returns and expects nothing of the console.
-fn test(name: &str, description: &str, run: fn(&Armed) -> Result<()>) -> Test {
+/// A test that returns and expects nothing of the console.
+fn code(
+    group: &str,
+    name: &str,
+    modules: &'static [&'static str],
+    description: &str,
+    run: fn(&Armed) -> Result<()>,
+) -> Test {
     Test {
-        name: format!("destructive/{name}"),
+        name: format!("{group}/{name}"),
         expectation: Expectation {
             description: description.into(),
             ..Expectation::default()
         },
-        body: Body::Code {
-            modules: &[MODULE],
-            run,
-        },
+        body: Body::Code { modules, run },
     }
+}
+
+/// Such a test of module bpf_destructive.
+fn test(name: &str, description: &str, run: fn(&Armed) -> Result<()>) -> Test {
+    code("destructive", name, &[MODULE], description, run)
 }

@@ -1,17 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The module comes and goes: a program pins it, and nothing else does.
 
-use std::time::Instant;
-
 use anyhow::{Result, bail, ensure};
-use rustix::io::Errno;
 
 use super::{MODULE, test};
 use crate::arm::Armed;
 use crate::catalogue::{Test, object};
 use crate::loader;
-use crate::machine::{load_module, module_is_loaded, unload_module, unload_unused};
-use crate::perform::DEADLINE;
+use crate::machine::{ensure_busy, load_module, module_is_loaded, unload_unused};
 
 pub fn tests() -> Vec<Test> {
     vec![
@@ -34,7 +30,7 @@ pub fn tests() -> Vec<Test> {
 }
 
 fn not_loaded(_: &Armed) -> Result<()> {
-    unload()?;
+    unload_unused(MODULE)?;
     let loaded = loader::load(object("destructive", "privilege")?, &["halt"]);
     load_module(MODULE, "")?;
     let Err(refusal) = loaded? else {
@@ -51,13 +47,9 @@ fn not_loaded(_: &Armed) -> Result<()> {
 
 fn busy(_: &Armed) -> Result<()> {
     let program = loader::load(object("destructive", "privilege")?, &["halt"])??;
-    match unload_module(MODULE) {
-        Err(Errno::WOULDBLOCK) => (),
-        Err(error) => bail!("unloading fails with {error}, not because it is busy"),
-        Ok(()) => bail!("the module went while a program was loaded that calls it"),
-    }
+    ensure_busy(MODULE)?;
     drop(program);
-    unload()?;
+    unload_unused(MODULE)?;
     ensure!(
         !module_is_loaded(MODULE),
         "unloaded, but still in /sys/module"
@@ -67,7 +59,7 @@ fn busy(_: &Armed) -> Result<()> {
 
 fn again(_: &Armed) -> Result<()> {
     for _ in 0..3 {
-        unload()?;
+        unload_unused(MODULE)?;
         load_module(MODULE, "")?;
         drop(loader::load(
             object("destructive", "privilege")?,
@@ -75,8 +67,4 @@ fn again(_: &Armed) -> Result<()> {
         )??);
     }
     Ok(())
-}
-
-fn unload() -> Result<()> {
-    unload_unused(MODULE, Instant::now() + DEADLINE)
 }

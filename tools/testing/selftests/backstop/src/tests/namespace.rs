@@ -29,8 +29,8 @@ use super::{MODULE, test};
 use crate::arm::Armed;
 use crate::catalogue::{Test, object};
 use crate::expectation::Errno;
+use crate::loaded::program;
 use crate::loader;
-use crate::perform::program;
 
 const NEEDS_SYS_BOOT: &str = "destructive kfunc calls require CAP_SYS_BOOT capability";
 

@@ -4,20 +4,23 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Output};
-use std::thread::{self, sleep};
-use std::time::{Duration, Instant};
+use std::thread;
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use libbpf_rs::{MapCore, MapFlags, MapHandle, Program};
+use libbpf_rs::Program;
 use serde_json::Value;
 
-use super::unwind::run_fd;
+use super::code;
 use crate::arm::Armed;
-use crate::catalogue::{Body, Test, object};
-use crate::expectation::Expectation;
+use crate::catalogue::{Test, object};
+use crate::loaded::program_id;
 use crate::loader;
 use crate::machine::{load_module, unload_unused};
-use crate::perform::{DEADLINE, program};
+use crate::perform::DEADLINE;
+use crate::section::Section;
+use crate::test_run::run_fd;
+use crate::wait::wait_until;
 
 const COMMAND: &str = "backstop";
 const MODULE: &str = "bpf_deadline";
@@ -86,17 +89,7 @@ pub fn tests() -> Vec<Test> {
 }
 
 fn test(name: &str, description: &str, run: fn(&Armed) -> Result<()>) -> Test {
-    Test {
-        name: format!("operator/{name}"),
-        expectation: Expectation {
-            description: description.into(),
-            ..Expectation::default()
-        },
-        body: Body::Code {
-            modules: &["bpf_unwind", MODULE],
-            run,
-        },
-    }
+    code("operator", name, &["bpf_unwind", MODULE], description, run)
 }
 
 fn kill(_: &Armed) -> Result<()> {
@@ -168,8 +161,7 @@ fn kill_no_program(_: &Armed) -> Result<()> {
 
 fn kill_no_checkpoints(_: &Armed) -> Result<()> {
     let loaded = loader::load(object("operator", "endless")?, &["straight"])??;
-    let straight = program(&loaded, "straight")?;
-    let id = Program::id_from_fd(straight.as_fd())?;
+    let id = program_id(&loaded, "straight")?;
     let error = refused(REFUSED, &["kill", &id.to_string()])?;
     one_line(&error, &format!("program {id} has no checkpoints"))?;
     ensure!(
@@ -297,7 +289,7 @@ fn usage(_: &Armed) -> Result<()> {
 }
 
 fn module_missing(_: &Armed) -> Result<()> {
-    unload_unused(MODULE, Instant::now() + DEADLINE)?;
+    unload_unused(MODULE)?;
     let outcome = [vec!["kill", "1"], vec!["limit"], vec!["ps"]]
         .iter()
         .try_for_each(|words| {
@@ -312,7 +304,7 @@ fn module_missing(_: &Armed) -> Result<()> {
 struct Endless {
     id: u32,
     fd: OwnedFd,
-    state: MapHandle,
+    state: Section,
 }
 
 /// struct runs of progs/operator/endless.bpf.c
@@ -324,36 +316,24 @@ struct State {
 impl Endless {
     fn load() -> Result<Self> {
         let object = loader::load(object("operator", "endless")?, &["endless"])??;
-        let map = object.maps().find(|map| map.name() == ".data.runs");
-        let id = Program::id_from_fd(program(&object, "endless")?.as_fd())?;
+        let id = program_id(&object, "endless")?;
         Ok(Self {
             id,
             fd: Program::fd_from_id(id)?,
-            state: MapHandle::try_from(&map.context("no state")?)?,
+            state: Section::of(&object, ".data.runs")?,
         })
     }
 
-    fn words(&self) -> Result<[u64; 3]> {
-        let bytes = self.state.lookup(&0u32.to_ne_bytes(), MapFlags::ANY)?;
-        let words = bytes.as_deref().context("no state")?.chunks_exact(8);
-        let words: Result<Vec<_>, _> = words
-            .map(|word| word.try_into().map(u64::from_ne_bytes))
-            .collect();
-        words?.try_into().ok().context("the state has another size")
-    }
-
     fn state(&self) -> Result<State> {
-        let [_, begun, finished] = self.words()?;
+        let [_, begun, finished] = self.state.words()?;
         Ok(State { begun, finished })
     }
 
     /// Runs end at once from now on.
     fn be_brief(&self) -> Result<()> {
-        let [_, begun, finished] = self.words()?;
+        let [_, begun, finished] = self.state.words()?;
         let bytes = [1, begun, finished].map(u64::to_ne_bytes).concat();
-        Ok(self
-            .state
-            .update(&0u32.to_ne_bytes(), &bytes, MapFlags::ANY)?)
+        self.state.write(&bytes)
     }
 
     fn run(&self) -> Result<()> {
@@ -375,12 +355,7 @@ impl Endless {
     }
 
     fn await_begun(&self) -> Result<()> {
-        let until = Instant::now() + DEADLINE;
-        while self.state()?.begun == 0 {
-            ensure!(Instant::now() < until, "no run begins");
-            sleep(Duration::from_millis(1));
-        }
-        Ok(())
+        wait_until("no run begins", || Ok(self.state()?.begun != 0))
     }
 }
 

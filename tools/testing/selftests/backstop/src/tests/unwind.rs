@@ -2,6 +2,7 @@
 //! What a throw lets go of, where that takes more than to run one program: sockets, rings and control
 //! groups of user space, devices, trampolines and other programs on the same stack, two CPUs.
 
+mod directory;
 mod traced;
 mod visible;
 
@@ -11,28 +12,30 @@ use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::{Arc, Barrier};
-use std::thread::{self, sleep};
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use libbpf_rs::{
-    Link, MapCore, MapFlags, MapHandle, Object as LoadedObject, Program, ProgramInput,
-    RingBufferBuilder, UserRingBuffer,
+    Link, MapCore, MapFlags, Object as LoadedObject, RingBufferBuilder, UserRingBuffer,
 };
 use rustix::io::Errno;
 use rustix::net::sockopt::set_tcp_congestion;
 use rustix::process::getpid;
-use rustix::thread::{CpuSet, sched_setaffinity};
 
+use self::directory::Directory;
+use super::code;
 use crate::arm::Armed;
-use crate::catalogue::{Body, Test, object};
-use crate::expectation::{Event, Expectation};
+use crate::catalogue::{Test, object};
+use crate::cpus::on_both_cpus;
+use crate::expectation::Event;
 use crate::ledger::Ledger;
+use crate::loaded::{map, program};
 use crate::loader;
-use crate::machine::{load_module, unload_module, unload_unused};
-use crate::perform::{DEADLINE, PACKET, program};
+use crate::machine::{ensure_busy, load_module, unload_unused};
+use crate::perform::DEADLINE;
+use crate::section::Section;
+use crate::test_run::{run, run_fd};
 use crate::trigger::Trigger;
+use crate::wait::wait_until;
 
 const MODULE: &str = "bpf_unwind";
 /// COOKIE of progs/unwind.h
@@ -136,82 +139,21 @@ pub fn tests() -> Vec<Test> {
 }
 
 fn test(name: &str, description: &str, run: fn(&Armed) -> Result<()>) -> Test {
-    Test {
-        name: format!("unwind/{name}"),
-        expectation: Expectation {
-            description: description.into(),
-            ..Expectation::default()
-        },
-        body: Body::Code {
-            modules: &[MODULE, "bpf_unwind_test"],
-            run,
-        },
-    }
-}
-
-/// What runs are to let go of, in any order.
-fn releases(labels: &str) -> Expectation {
-    Expectation {
-        released: Some(labels.into()),
-        ..Expectation::default()
-    }
+    code(
+        "unwind",
+        name,
+        &[MODULE, "bpf_unwind_test"],
+        description,
+        run,
+    )
 }
 
 fn load(name: &str, programs: &[&str]) -> Result<LoadedObject> {
     Ok(loader::load(object("unwind", name)?, programs)??)
 }
 
-fn map(object: &LoadedObject, name: &str) -> Result<MapHandle> {
-    let map = object
-        .maps()
-        .find(|map| map.name() == name)
-        .with_context(|| format!("no map {name}"))?;
-    Ok(MapHandle::try_from(&map)?)
-}
-
-/// The variables of a section, which are the only value of a map.
-fn set(object: &LoadedObject, section: &str, bytes: &[u8]) -> Result<()> {
-    let map = map(object, section)?;
-    let mut value = vec![0; map.value_size() as usize];
-    value
-        .get_mut(..bytes.len())
-        .context("more than the section has")?
-        .copy_from_slice(bytes);
-    Ok(map.update(&0u32.to_ne_bytes(), &value, MapFlags::ANY)?)
-}
-
-fn run(object: &LoadedObject, name: &str) -> Result<i32> {
-    run_with(object, name, None)
-}
-
-/// Runs a program of the network.
-fn run_packet(object: &LoadedObject, name: &str) -> Result<i32> {
-    run_with(object, name, Some(&PACKET))
-}
-
-fn run_with(object: &LoadedObject, name: &str, packet: Option<&[u8]>) -> Result<i32> {
-    let input = ProgramInput {
-        data_in: packet,
-        ..ProgramInput::default()
-    };
-    let output = program(object, name)?
-        .test_run(input)
-        .with_context(|| format!("running {name}"))?;
-    Ok(output.return_value as i32)
-}
-
 fn ensure_caught(name: &str, retval: i32) -> Result<()> {
     ensure!(retval == COOKIE, "{name} returned {retval}, not {COOKIE}");
-    Ok(())
-}
-
-/// Waits for something that nothing tells of.
-fn wait_until(what: &str, mut is_so: impl FnMut() -> Result<bool>) -> Result<()> {
-    let deadline = Instant::now() + DEADLINE;
-    while !is_so()? {
-        ensure!(Instant::now() < deadline, "{what}");
-        sleep(Duration::from_millis(1));
-    }
     Ok(())
 }
 
@@ -225,33 +167,12 @@ fn dying_cgroups() -> Result<u64> {
     Ok(line.context("no nr_dying_descendants")?.parse()?)
 }
 
-/// A control group that is gone with this.
-struct Cgroup {
-    path: std::path::PathBuf,
-}
-
-impl Cgroup {
-    fn new(name: &str) -> Result<Self> {
-        let path = Path::new(CGROUPS).join(name);
-        fs::create_dir(&path).with_context(|| format!("making {}", path.display()))?;
-        Ok(Self { path })
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir(&self.path) {
-            println!("{} is still there: {error}", self.path.display());
-        }
-    }
-}
-
 fn cgroup_goes(_: &Armed) -> Result<()> {
     let loaded = load("reference", &["cgroup_held"])?;
     let dying = dying_cgroups()?;
-    let cgroup = Cgroup::new("held-at-a-throw")?;
+    let cgroup = Directory::new(Path::new(CGROUPS).join("held-at-a-throw"))?;
     let id = fs::metadata(&cgroup.path)?.ino();
-    set(&loaded, ".data.cgroup", &id.to_ne_bytes())?;
+    Section::of(&loaded, ".data.cgroup")?.write(&id.to_ne_bytes())?;
     for _ in 0..RUNS {
         ensure_caught("cgroup_held", run(&loaded, "cgroup_held")?)?;
     }
@@ -278,19 +199,16 @@ fn sockets(_: &Armed) -> Result<()> {
     let (server, _) = listener.accept()?;
     let fd = server.as_raw_fd() as u64;
     map(&loaded, "sockets")?.update(&0u32.to_ne_bytes(), &fd.to_ne_bytes(), MapFlags::ANY)?;
-    set(
-        &loaded,
-        ".data.tuple",
-        &tuple(client.local_addr()?, server.local_addr()?)?,
-    )?;
+    let tuple = tuple(client.local_addr()?, server.local_addr()?)?;
+    Section::of(&loaded, ".data.tuple")?.write(&tuple)?;
 
-    let users = run_packet(&loaded, "sk_users")?;
+    let users = run(&loaded, "sk_users")?;
     ensure!(users > 1, "the socket is not found: {users} users");
     for name in LOOKUPS {
         for _ in 0..RUNS {
-            ensure_caught(name, run_packet(&loaded, name)?)?;
+            ensure_caught(name, run(&loaded, name)?)?;
         }
-        let now = run_packet(&loaded, "sk_users")?;
+        let now = run(&loaded, "sk_users")?;
         ensure!(
             now == users,
             "{name} left {now} references to the socket, not {users}"
@@ -344,7 +262,7 @@ fn user_ring_drains(_: &Armed) -> Result<()> {
     for _ in 0..RUNS {
         ensure_caught("drain_throws", run(&loaded, "drain_throws")?)?;
     }
-    ledger.settle(&releases("am"), RUNS, Instant::now() + DEADLINE)?;
+    ledger.settle_released("am", RUNS)?;
     let left = run(&loaded, "drain")?;
     ensure!(left == RUNS as i32, "{left} samples are left, not {RUNS}");
     Ok(())
@@ -378,7 +296,7 @@ fn on_device(name: &str, attach: impl Fn(&LoadedObject) -> Result<Link>) -> Resu
     let attached = attach(&loaded)?;
     packets(&loaded)?;
     drop(attached);
-    ledger.settle(&releases("abi"), RUNS, Instant::now() + DEADLINE)
+    ledger.settle_released("abi", RUNS)
 }
 
 fn on_xdp(_: &Armed) -> Result<()> {
@@ -456,9 +374,7 @@ fn on_uprobe(_: &Armed) -> Result<()> {
             ensure_caught(name, state.retval)?;
         }
         drop(link);
-        ledger
-            .settle(&releases("abi"), RUNS, Instant::now() + DEADLINE)
-            .context(name)?;
+        ledger.settle_released("abi", RUNS).context(name)?;
     }
     Ok(())
 }
@@ -485,7 +401,7 @@ fn struct_ops(_: &Armed) -> Result<()> {
         set_tcp_congestion(&client, "reno")?;
     }
     drop(attached);
-    ledger.settle(&releases("ab"), RUNS, Instant::now() + DEADLINE)
+    ledger.settle_released("ab", RUNS)
 }
 
 fn denies(_: &Armed) -> Result<()> {
@@ -503,7 +419,7 @@ fn denies(_: &Armed) -> Result<()> {
         rustix::process::getpgid(Some(getpid())).context("a second getpgid()")?;
     }
     drop(attached);
-    ledger.settle(&releases("abi"), RUNS, Instant::now() + DEADLINE)
+    ledger.settle_released("abi", RUNS)
 }
 
 /// struct runs of progs/unwind/stack.bpf.c
@@ -517,18 +433,12 @@ struct Counts {
 
 impl Counts {
     fn of(object: &LoadedObject) -> Result<Self> {
-        let value = map(object, ".data.runs")?.lookup(&0u32.to_ne_bytes(), MapFlags::ANY)?;
-        let bytes = value.context("no counts")?;
-        let mut words = bytes.chunks_exact(size_of::<u64>());
-        let mut word = || -> Result<u64> {
-            let bytes = words.next().context("too few counts")?;
-            Ok(u64::from_ne_bytes(bytes.try_into()?))
-        };
+        let [entered, left, below, changed] = Section::of(object, ".data.runs")?.words()?;
         Ok(Self {
-            entered: word()?,
-            left: word()?,
-            below: word()?,
-            changed: word()?,
+            entered,
+            left,
+            below,
+            changed,
         })
     }
 }
@@ -554,7 +464,7 @@ fn below(_: &Armed) -> Result<()> {
         counts.changed
     );
     drop(links);
-    ledger.settle(&releases("mabiabi"), RUNS, Instant::now() + DEADLINE)
+    ledger.settle_released("mabiabi", RUNS)
 }
 
 fn during_release(_: &Armed) -> Result<()> {
@@ -570,7 +480,7 @@ fn during_release(_: &Armed) -> Result<()> {
         "not every release was met by a throw: {counts:?}"
     );
     drop(link);
-    ledger.settle(&releases("nopabi"), RUNS, Instant::now() + DEADLINE)
+    ledger.settle_released("nopabi", RUNS)
 }
 
 /// The trampolines that exist, by name.
@@ -613,7 +523,7 @@ fn through_trampoline(name: &str, function: &str, labels: &str) -> Result<()> {
         (counts.entered, counts.left) == (runs, runs),
         "the function was entered and left another number of times than {runs}: {counts:?}"
     );
-    ledger.settle(&releases(labels), RUNS, Instant::now() + DEADLINE)?;
+    ledger.settle_released(labels, RUNS)?;
     // An image that was entered and not left would stay.
     drop(links);
     wait_until(
@@ -621,7 +531,7 @@ fn through_trampoline(name: &str, function: &str, labels: &str) -> Result<()> {
         || Ok(trampolines()?.is_subset(&before)),
     )?;
     ensure_caught(name, run(&loaded, name)?)?;
-    ledger.settle(&releases(labels), RUNS + 1, Instant::now() + DEADLINE)
+    ledger.settle_released(labels, RUNS + 1)
 }
 
 fn trampoline(_: &Armed) -> Result<()> {
@@ -641,11 +551,11 @@ fn freplace(_: &Armed) -> Result<()> {
     })??;
     let link = program(&replacing, "replacement")?.attach()?;
     for _ in 0..RUNS {
-        ensure_caught("replace_target", run_packet(&loaded, "replace_target")?)?;
+        ensure_caught("replace_target", run(&loaded, "replace_target")?)?;
     }
-    ledger.settle(&releases("abimn"), RUNS, Instant::now() + DEADLINE)?;
+    ledger.settle_released("abimn", RUNS)?;
     drop(link);
-    let retval = run_packet(&loaded, "replace_target")?;
+    let retval = run(&loaded, "replace_target")?;
     // The cookie was what the function itself returns, 1, and that is wrong.
     ensure!(
         retval == -1001,
@@ -658,30 +568,9 @@ fn both_cpus(_: &Armed) -> Result<()> {
     const MANY: usize = 2000;
     let ledger = Ledger::open()?;
     let loaded = load("stack", &["concurrent"])?;
-    let fd = program(&loaded, "concurrent")?
-        .as_fd()
-        .try_clone_to_owned()?;
-    let id = Program::id_from_fd(fd.as_fd())?;
-    let go = Arc::new(Barrier::new(2));
-    let racers = [0, 1].map(|cpu| {
-        let go = Arc::clone(&go);
-        thread::spawn(move || -> Result<()> {
-            let mut cpus = CpuSet::new();
-            cpus.set(cpu);
-            sched_setaffinity(None, &cpus).context("moving to a CPU of its own")?;
-            let fd = Program::fd_from_id(id)?;
-            go.wait();
-            for _ in 0..MANY {
-                ensure_caught("concurrent", run_fd(fd.as_fd())?)?;
-            }
-            Ok(())
-        })
-    });
-    for racer in racers {
-        racer
-            .join()
-            .map_err(|_| anyhow::anyhow!("a racer panicked"))??;
-    }
+    let concurrent = program(&loaded, "concurrent")?;
+    let fd = concurrent.as_fd();
+    on_both_cpus(|_| (0..MANY).try_for_each(|_| ensure_caught("concurrent", run_fd(fd)?)))?;
     let entries = ledger.entries()?;
     ensure!(
         entries.live == 0 && entries.faults == 0,
@@ -694,7 +583,7 @@ fn both_cpus(_: &Armed) -> Result<()> {
         "{} objects were released, not {expected}",
         entries.released
     );
-    let throws = visible::throws(fd.as_fd())?;
+    let throws = visible::throws(fd)?;
     ensure!(
         throws == 2 * MANY as u64,
         "{throws} throws were counted, not {}",
@@ -703,39 +592,11 @@ fn both_cpus(_: &Armed) -> Result<()> {
     Ok(())
 }
 
-/// libbpf-rs runs programs of an object only, which is not for two threads.
-pub fn run_fd(fd: BorrowedFd<'_>) -> Result<i32> {
-    run_fd_with(fd, &[], 0)
-}
-
-/// Runs a program so often, with a packet unless it is empty.
-fn run_fd_with(fd: BorrowedFd<'_>, packet: &[u8], repeat: u32) -> Result<i32> {
-    let mut options = libbpf_rs::libbpf_sys::bpf_test_run_opts {
-        sz: size_of::<libbpf_rs::libbpf_sys::bpf_test_run_opts>() as _,
-        data_in: packet.as_ptr().cast(),
-        data_size_in: packet.len() as u32,
-        repeat: repeat as i32,
-        ..Default::default()
-    };
-    if packet.is_empty() {
-        options.data_in = std::ptr::null();
-    }
-    // SAFETY: `options` is whole, has the size that it names, and outlives the call; so does the packet.
-    let error =
-        unsafe { libbpf_rs::libbpf_sys::bpf_prog_test_run_opts(fd.as_raw_fd(), &mut options) };
-    ensure!(error == 0, "test run: error {error}");
-    Ok(options.retval as i32)
-}
-
 fn module_busy(_: &Armed) -> Result<()> {
     let loaded = load("shape", &["nowhere"])?;
-    match unload_module(MODULE) {
-        Err(Errno::WOULDBLOCK) => (),
-        Err(error) => bail!("unloading fails with {error}, not because it is busy"),
-        Ok(()) => bail!("the module went while a program was loaded that depends on it"),
-    }
+    ensure_busy(MODULE)?;
     drop(loaded);
-    unload_unused(MODULE, Instant::now() + DEADLINE)?;
+    unload_unused(MODULE)?;
     load_module(MODULE, "")?;
     drop(load("shape", &["nowhere"])?);
     Ok(())

@@ -6,15 +6,19 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
-use libbpf_rs::{Link, MapCore, MapFlags, Object as LoadedObject};
+use anyhow::{Context, Result, ensure};
+use libbpf_rs::{Link, Object as LoadedObject};
 
-use super::{RUNS, ensure_caught, load, map, releases, run, test, trampolines, wait_until};
+use super::{RUNS, ensure_caught, load, test, trampolines};
 use crate::arm::Armed;
 use crate::catalogue::{Test, object};
 use crate::ledger::Ledger;
+use crate::loaded::program;
 use crate::loader;
-use crate::perform::{DEADLINE, program};
+use crate::perform::DEADLINE;
+use crate::section::Section;
+use crate::test_run::run;
+use crate::wait::wait_until;
 
 pub fn tests() -> Vec<Test> {
     vec![
@@ -106,24 +110,14 @@ struct Seen {
 
 /// Returns that, and when it was.
 fn seen(tracing: &LoadedObject) -> Result<(Seen, u64)> {
-    let value = map(tracing, ".data.seen")?.lookup(&0u32.to_ne_bytes(), MapFlags::ANY)?;
-    let bytes = value.context("nothing was seen")?;
-    let words: Vec<_> = bytes
-        .chunks_exact(size_of::<u64>())
-        .map(|word| u64::from_ne_bytes(std::array::from_fn(|i| word[i])))
-        .collect();
-    match words[..] {
-        [entered, left, returned, state, at] => {
-            let seen = Seen {
-                entered,
-                left,
-                returned,
-                state,
-            };
-            Ok((seen, at))
-        }
-        _ => bail!("other words were seen: {words:?}"),
-    }
+    let [entered, left, returned, state, at] = Section::of(tracing, ".data.seen")?.words()?;
+    let seen = Seen {
+        entered,
+        left,
+        returned,
+        state,
+    };
+    Ok((seen, at))
 }
 
 fn attach(target: &LoadedObject, name: &str, trace: &Trace) -> Result<(LoadedObject, Link)> {
@@ -179,7 +173,7 @@ fn trace(name: &str, traces: &[Trace], labels: &str) -> Result<()> {
         ensure_caught(name, run(&target, name)?)?;
         ensure_seen(traces, &attached, runs as u64)?;
     }
-    ledger.settle(&releases(labels), RUNS, Instant::now() + DEADLINE)?;
+    ledger.settle_released(labels, RUNS)?;
     // An image that was entered and not left would stay.
     drop(attached);
     wait_until("a trampoline is still there after all is detached", || {

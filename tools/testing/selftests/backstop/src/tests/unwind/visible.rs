@@ -6,17 +6,19 @@ use std::collections::{HashMap, HashSet};
 use std::ffi::CStr;
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
+use libbpf_rs::Object as LoadedObject;
 use libbpf_rs::libbpf_sys::{self, bpf_insn, bpf_line_info, bpf_prog_info};
-use libbpf_rs::{MapCore, MapFlags, Object as LoadedObject, Program};
 use regex::Regex;
 
-use super::{COOKIE, RUNS, ensure_caught, load, map, run, run_fd_with, run_packet, set, test};
+use super::directory::Directory;
+use super::{COOKIE, RUNS, ensure_caught, load, test};
 use crate::arm::Armed;
 use crate::catalogue::Test;
-use crate::perform::{PACKET, program};
+use crate::loaded::{program, program_id, stderr};
+use crate::section::Section;
+use crate::test_run::{PACKET, run, run_fd_with};
 
 pub fn tests() -> Vec<Test> {
     vec![
@@ -56,35 +58,6 @@ pub fn tests() -> Vec<Test> {
             dump,
         ),
     ]
-}
-
-fn id(loaded: &LoadedObject, name: &str) -> Result<u32> {
-    Ok(Program::id_from_fd(program(loaded, name)?.as_fd())?)
-}
-
-/// What is in the stderr stream of a program, which is empty then.
-fn stderr(loaded: &LoadedObject, name: &str) -> Result<String> {
-    const STDERR: u32 = 2;
-    let program = program(loaded, name)?;
-    let mut text = Vec::new();
-    loop {
-        let mut buffer = [0u8; 4096];
-        // SAFETY: the buffer is as long as is said, and no options are allowed.
-        let len = unsafe {
-            libbpf_sys::bpf_prog_stream_read(
-                program.as_fd().as_raw_fd(),
-                STDERR,
-                buffer.as_mut_ptr().cast(),
-                buffer.len() as u32,
-                std::ptr::null_mut(),
-            )
-        };
-        match usize::try_from(len) {
-            Ok(0) => return Ok(String::from_utf8(text)?),
-            Ok(len) => text.extend(&buffer[..len]),
-            Err(_) => bail!("reading the stream of {name}: error {len}"),
-        }
-    }
 }
 
 /// The text begins with lines that match these, in this order, and no others.
@@ -189,18 +162,8 @@ fn report_in_callback(_: &Armed) -> Result<()> {
 /// struct ticks
 fn ticks(loaded: &LoadedObject) -> Result<(u64, u64)> {
     run(loaded, "tick")?;
-    let value = map(loaded, ".data.ticks")?.lookup(&0u32.to_ne_bytes(), MapFlags::ANY)?;
-    match words(&value.context("no ticks")?)[..] {
-        [now, a_second] => Ok((now, a_second)),
-        _ => bail!("other ticks"),
-    }
-}
-
-fn words(bytes: &[u8]) -> Vec<u64> {
-    let words = bytes.chunks_exact(8);
-    words
-        .map(|word| u64::from_ne_bytes(std::array::from_fn(|i| word[i])))
-        .collect()
+    let [now, a_second] = Section::of(loaded, ".data.ticks")?.words()?;
+    Ok((now, a_second))
 }
 
 fn report_rate(_: &Armed) -> Result<()> {
@@ -262,7 +225,7 @@ fn counts(_: &Armed) -> Result<()> {
     }
     // One throw, though it has two parts.
     ensure_caught("throws_in_callback", run(&loaded, "throws_in_callback")?)?;
-    ensure_caught("throws_never", run_packet(&loaded, "throws_never")?)?;
+    ensure_caught("throws_never", run(&loaded, "throws_never")?)?;
     let expected = [RUNS as u64, 1, 0];
     ensure!(
         counts()? == expected,
@@ -271,6 +234,9 @@ fn counts(_: &Armed) -> Result<()> {
     );
     Ok(())
 }
+
+/// EVENTS of progs/unwind/visible.bpf.c
+const EVENTS: usize = 4;
 
 /// struct event
 #[derive(Debug)]
@@ -285,11 +251,10 @@ struct Event {
 
 /// Runs a program and returns what the tracepoint says about it.
 fn hear(loaded: &LoadedObject, name: &str) -> Result<Vec<Event>> {
-    set(loaded, ".data.heard", &[])?;
+    let heard = Section::of(loaded, ".data.heard")?;
+    heard.write(&[])?;
     ensure_caught(name, run(loaded, name)?)?;
-    let value = map(loaded, ".data.heard")?.lookup(&0u32.to_ne_bytes(), MapFlags::ANY)?;
-    let words = words(&value.context("nothing was heard")?);
-    let (count, events) = words.split_first().context("no count")?;
+    let [count, events @ ..]: [u64; 1 + 4 * EVENTS] = heard.words()?;
     let low = |word: u64| word as u32;
     let high = |word: u64| (word >> 32) as u32;
     let events = events.chunks_exact(4).map(|event| Event {
@@ -300,7 +265,7 @@ fn hear(loaded: &LoadedObject, name: &str) -> Result<Vec<Event>> {
         released: low(event[3]),
         resumed: high(event[3]),
     });
-    Ok(events.take(*count as usize).collect())
+    Ok(events.take(count as usize).collect())
 }
 
 /// The function of the kernel or of a program that an address belongs to.
@@ -330,7 +295,7 @@ fn tracepoint(_: &Armed) -> Result<()> {
     let [event] = &events[..] else {
         bail!("not one event: {events:?}")
     };
-    let expected = (COOKIE as u64, id(&loaded, "throws")?, 2, 3, 0);
+    let expected = (COOKIE as u64, program_id(&loaded, "throws")?, 2, 3, 0);
     let said = (
         event.cookie,
         event.prog,
@@ -353,7 +318,7 @@ fn tracepoint(_: &Armed) -> Result<()> {
     // The callback and what it has called, then the main program.
     let expected = [(COOKIE as u64, 2, 1, 0), (COOKIE as u64, 1, 1, 1)];
     ensure!(said == expected, "{events:?} instead of {expected:?}");
-    let program = id(&loaded, "throws_in_callback")?;
+    let program = program_id(&loaded, "throws_in_callback")?;
     ensure!(
         events.iter().all(|event| event.prog == program),
         "another program: {events:?}"
@@ -366,44 +331,21 @@ fn tracepoint(_: &Armed) -> Result<()> {
     Ok(())
 }
 
-/// A trace buffer of its own; it is gone with this.
-struct Instance {
-    path: PathBuf,
-}
-
-impl Instance {
-    fn new(name: &str) -> Result<Self> {
-        let path = PathBuf::from("/sys/kernel/tracing/instances").join(name);
-        fs::create_dir(&path).with_context(|| format!("making {}", path.display()))?;
-        Ok(Self { path })
-    }
-
-    fn write(&self, file: &str, text: &str) -> Result<()> {
-        fs::write(self.path.join(file), text).with_context(|| format!("writing to {file}"))
-    }
-}
-
-impl Drop for Instance {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir(&self.path) {
-            println!("{} is still there: {error}", self.path.display());
-        }
-    }
-}
-
 fn tracepoint_text(_: &Armed) -> Result<()> {
     let loaded = load("visible", &["throws"])?;
     let fd = program(&loaded, "throws")?;
     let tag = info(fd.as_fd())?.0.tag;
     let tag = format!("{:016x}", u64::from_be_bytes(tag));
-    let instance = Instance::new("throws")?;
-    instance.write("events/bpf/bpf_prog_throw/enable", "1")?;
+    // A trace buffer of its own.
+    let buffer = Directory::new("/sys/kernel/tracing/instances/throws".into())?;
+    let enable = buffer.path.join("events/bpf/bpf_prog_throw/enable");
+    fs::write(&enable, "1").context("enabling the tracepoint")?;
     ensure_caught("throws", run(&loaded, "throws")?)?;
-    instance.write("events/bpf/bpf_prog_throw/enable", "0")?;
-    let text = fs::read_to_string(instance.path.join("trace"))?;
+    fs::write(&enable, "0").context("disabling the tracepoint")?;
+    let text = fs::read_to_string(buffer.path.join("trace"))?;
     let line = format!(
         r"(?m) bpf_prog_throw: prog_id={} prog_tag={tag} prog_name=throws cookie=0x2a ip=bpf_prog_[0-9a-f]{{16}}_thrower\+0x\S+ frames=2 released=3 resumed=0$",
-        id(&loaded, "throws")?
+        program_id(&loaded, "throws")?
     );
     ensure!(Regex::new(&line)?.is_match(&text), "no '{line}' in\n{text}");
     Ok(())
