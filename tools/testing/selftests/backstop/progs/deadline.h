@@ -49,6 +49,6 @@ __noinline int ended(__u64 cookie)
 /* A program that is run, is ended, and lets go of these objects, by label. */
 #define __ends_late(labels)							\
 	__module(bpf_unwind) __module(bpf_deadline) __exception_cb(ended) __soon	\
-	__event(test_run) __retval(42) __released(labels)
+	__event(test_run) __retval(42) __released(labels) __expires
 
 #endif /* _BACKSTOP_DEADLINE_H */

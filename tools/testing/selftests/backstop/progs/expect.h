@@ -31,6 +31,8 @@
  * __retval(n)		what record() was given, or a test run returned
  * __released(labels)	the objects of module bpf_unwind_test that a run lets
  *			go of; with it, the program runs twice
+ * __expires		each run is ended for its deadline, 10 ms after it at most,
+ *			and the program's stream says so
  * __in_order		they are let go of in this order
  * __calls(n, functions)	a run calls these functions of the kernel so often, all of
  *			"one|another" together; with it, the program runs twice
@@ -77,6 +79,7 @@
 #define __event(name)		__expect("event=" #name)
 #define __retval(n)		__expect("retval=" __expect_number(n))
 #define __released(labels)	__expect("released=" labels)
+#define __expires		__expect("expires")
 #define __in_order		__expect("in_order")
 #define __calls(n, functions)	__expect("calls=" #n "," functions)
 #define __console(pattern)	__expect("console=" pattern)

@@ -29,6 +29,8 @@ pub struct Expectation {
     /// The labels of the objects that one run lets go of.
     pub released: Option<String>,
     pub in_order: bool,
+    /// Each run is ended for its deadline.
+    pub expires: bool,
     pub calls: Vec<Calls>,
     pub attributed: Option<Attribution>,
     /// Looked for in order on the console, after the attribution.
@@ -214,6 +216,7 @@ impl Expectation {
             }
             "retval" => self.retval = Some(value.parse().map_err(|_| bad("no number"))?),
             "released" => self.released = Some(value.to_owned()),
+            "expires" => self.expires = true,
             "in_order" => self.in_order = true,
             "calls" => {
                 let (count, functions) = value.split_once(',').ok_or_else(|| bad("no comma"))?;

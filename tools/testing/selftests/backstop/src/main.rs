@@ -25,6 +25,7 @@ mod test_run;
 mod tests;
 mod trigger;
 mod wait;
+mod watch;
 
 use std::io::stdin;
 use std::iter;

@@ -19,6 +19,7 @@ use crate::ledger::Ledger;
 use crate::loaded::program;
 use crate::test_run::run;
 use crate::trigger::{Attached, Trigger};
+use crate::watch::Watch;
 use crate::{loader, machine};
 
 /// From the event, which an emulated machine may be slow to see, to its effect.
@@ -54,6 +55,7 @@ fn perform_program(test: &Test, object: &Object, name: &str, armed: &Armed) -> R
         .transpose()?;
     let ledger = expectation.released.as_ref();
     let ledger = ledger.map(|_| Ledger::open()).transpose()?;
+    let watch = expectation.expires.then(Watch::open).transpose()?;
     let mut programs = vec![name];
     programs.extend(expectation.with.iter().map(String::as_str));
     let loaded = match (loader::load(object, &programs)?, expectation.load) {
@@ -87,6 +89,9 @@ fn perform_program(test: &Test, object: &Object, name: &str, armed: &Armed) -> R
     }
     for counter in counters {
         counter.check(runs)?;
+    }
+    if let Some(watch) = watch {
+        watch.check(&loaded, &programs, runs)?;
     }
     drop(loaded);
     if let Some(ledger) = ledger {

@@ -40,7 +40,7 @@ static __noinline int stay(int n)
 	SEC(hook)								\
 	__description("a run in " what " is ended, and what it holds released")	\
 	__module(bpf_unwind) __module(bpf_deadline) __exception_cb(ended_event) __soon \
-	__retval(42) __released("ab") tags					\
+	__retval(42) __released("ab") __expires tags					\
 	int from_##name(void *ctx)						\
 	{									\
 		struct bpf_unwind_object *object;				\

@@ -11,7 +11,7 @@ char LICENSE[] SEC("license") = "GPL";
 	SEC(hook)								\
 	__description("a run that is ended " what)				\
 	__module(bpf_unwind) __module(bpf_deadline) __soon			\
-	__event(test_run) __retval(result)					\
+	__event(test_run) __retval(result) __expires					\
 	int result_##name(void *ctx)						\
 	{									\
 		take_long();							\
@@ -38,7 +38,7 @@ static __noinline int stay_below(int n)
 
 SEC("tc")
 __description("a run that is ended in a function returns from the main program")
-__module(bpf_unwind) __module(bpf_deadline) __soon __event(test_run) __retval(-1)
+__module(bpf_unwind) __module(bpf_deadline) __soon __event(test_run) __retval(-1) __expires
 int result_below(void *ctx)
 {
 	stay_below(one);
@@ -53,7 +53,7 @@ static int callback(__u32 i, void *ctx)
 
 SEC("tc")
 __description("a run that is ended in a callback returns from the main program")
-__module(bpf_unwind) __module(bpf_deadline) __soon __event(test_run) __retval(-1)
+__module(bpf_unwind) __module(bpf_deadline) __soon __event(test_run) __retval(-1) __expires
 int result_in_callback(void *ctx)
 {
 	bpf_loop(one, callback, NULL, 0);

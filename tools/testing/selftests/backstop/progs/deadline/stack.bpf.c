@@ -65,7 +65,7 @@ static int wq_stays(void *map, int *key, void *wq)
 SEC("tp_btf/sys_enter")
 __description("the callback of a timer is ended")
 __module(bpf_unwind) __module(bpf_deadline) __soon
-__event(syscall) __retval(42) __released("a")
+__event(syscall) __retval(42) __released("a") __expires
 int timer(void *ctx)
 {
 	struct async *async_elem;
@@ -84,7 +84,7 @@ int timer(void *ctx)
 SEC("tp_btf/sys_enter")
 __description("the callback of a work queue is ended")
 __module(bpf_unwind) __module(bpf_deadline) __soon
-__event(syscall) __retval(42) __released("a")
+__event(syscall) __retval(42) __released("a") __expires
 int wq(void *ctx)
 {
 	struct async *async_elem;

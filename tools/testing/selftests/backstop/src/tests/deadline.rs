@@ -23,10 +23,9 @@ use crate::perform::DEADLINE;
 use crate::section::Section;
 use crate::test_run::{run, run_fd};
 use crate::trigger::Trigger;
+use crate::watch::{LATE, Seen, Watch};
 
 const MODULE: &str = "bpf_deadline";
-/// By how much a run may outlive its deadline.
-const LATE: Duration = Duration::from_millis(10);
 /// Runs that are ended in succession before a program is stopped.
 const ROW: u64 = 10;
 /// What a classifier that is ended, or not run, returns: TC_ACT_UNSPEC.
@@ -100,37 +99,10 @@ fn load_from(name: &str, programs: &[&str]) -> Result<LoadedObject> {
     Ok(loader::load(object("deadline", name)?, programs)??)
 }
 
-/// struct seen of progs/deadline/freeze.bpf.c
-struct Seen {
-    runs: u64,
-    deadline: Duration,
-    spent: Duration,
-    late: Duration,
-    cpus: u64,
-    stopped: u64,
-    prog_id: u32,
-}
-
-impl Seen {
-    fn read(loaded: &LoadedObject) -> Result<Self> {
-        let [runs, deadline, spent, late, cpus, stopped, ids] =
-            Section::of(loaded, ".data.seen")?.words()?;
-        Ok(Self {
-            runs,
-            deadline: Duration::from_nanos(deadline),
-            spent: Duration::from_nanos(spent),
-            late: Duration::from_nanos(late),
-            cpus,
-            stopped,
-            prog_id: ids as u32,
-        })
-    }
-}
-
 /// Two threads, one on each CPU, that give way to others as long as the machine lets them.
 fn freeze(_: &Armed) -> Result<()> {
-    let loaded = load(&["freeze", "watch"])?;
-    let watched = program(&loaded, "watch")?.attach()?;
+    let watch = Watch::open()?;
+    let loaded = load(&["freeze"])?;
     let frozen = program(&loaded, "freeze")?.attach()?;
     let until = Instant::now() + DEADLINE;
     on_both_cpus(|cpu| {
@@ -144,9 +116,8 @@ fn freeze(_: &Armed) -> Result<()> {
         Ok(())
     })?;
     drop(frozen);
-    drop(watched);
 
-    let seen = Seen::read(&loaded)?;
+    let seen = watch.seen()?;
     let id = program_id(&loaded, "freeze")?;
     ensure!(seen.prog_id == id, "program {} was ended", seen.prog_id);
     ensure!(
@@ -192,13 +163,13 @@ fn report(_: &Armed) -> Result<()> {
 }
 
 fn stops(_: &Armed) -> Result<()> {
-    let loaded = load(&["slow", "watch"])?;
-    let _watched = program(&loaded, "watch")?.attach()?;
+    let watch = Watch::open()?;
+    let loaded = load(&["slow"])?;
     for _ in 0..ROW + 3 {
         let result = run(&loaded, "slow")?;
         ensure!(result == UNSPEC, "a run returned {result}");
     }
-    let seen = Seen::read(&loaded)?;
+    let seen = watch.seen()?;
     ensure!(
         seen.runs == ROW,
         "{} runs were ended, the others not run",
@@ -215,8 +186,8 @@ fn stops(_: &Armed) -> Result<()> {
 }
 
 fn in_time(_: &Armed) -> Result<()> {
-    let loaded = load(&["timed", "watch"])?;
-    let _watched = program(&loaded, "watch")?.attach()?;
+    let watch = Watch::open()?;
+    let loaded = load(&["timed"])?;
     let rounds = Section::of(&loaded, ".data.rounds")?;
     // Some milliseconds, and tens of times the fuel.
     for n in [0u32, 1, 10, 100, 1000] {
@@ -224,7 +195,7 @@ fn in_time(_: &Armed) -> Result<()> {
         let result = run(&loaded, "timed")?;
         ensure!(result == 7, "{n} rounds returned {result}");
     }
-    let seen = Seen::read(&loaded)?;
+    let seen = watch.seen()?;
     ensure!(seen.runs == 0, "{} runs were ended", seen.runs);
     Ok(())
 }
@@ -239,8 +210,7 @@ fn classes(_: &Armed) -> Result<()> {
         ("sections", 400),
     ];
     for (name, expected) in CLASSES {
-        let watch = load(&["watch"])?;
-        let _watched = program(&watch, "watch")?.attach()?;
+        let watch = Watch::open()?;
         let loaded = load_from("class", &[name])?;
         if name == "task" {
             let _link = program(&loaded, name)?.attach()?;
@@ -250,7 +220,7 @@ fn classes(_: &Armed) -> Result<()> {
         } else {
             run_fd(program(&loaded, name)?.as_fd())?;
         }
-        let seen = Seen::read(&watch)?;
+        let seen = watch.seen()?;
         ensure!(
             (seen.runs, seen.stopped) == (1, 0),
             "{name}: {} runs were ended for their deadline, and {} otherwise",
