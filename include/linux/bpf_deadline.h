@@ -23,9 +23,13 @@ struct module;
 /* src_reg of BPF_JMP | BPF_JCOND; imm is what it takes from the fuel, 0 that a throw may go on. */
 #define BPF_CHECKPOINT	1
 
-/* What a jump backwards takes for each instruction up to its target, for each call, and at most. */
+/*
+ * What a jump backwards takes for each instruction up to its target, and at most.
+ * A call may take long, but for the one of the iterator that counts.
+ */
 #define BPF_CHECKPOINT_INSN	1
-#define BPF_CHECKPOINT_CALL	8
+#define BPF_CHECKPOINT_NEXT	8
+#define BPF_CHECKPOINT_CALL	128
 #define BPF_CHECKPOINT_MAX	BIT(12)
 
 /* Bounds of a deadline that a program brings along: declaration tag "deadline_us:N". */
@@ -53,6 +57,7 @@ struct bpf_deadline {
 	s64 result;		/* of a run that is ended, or not run */
 	u32 stopped;		/* enum bpf_stopped, looked at by the program's first instructions */
 	u32 refill;		/* fuel that lasts about a millisecond */
+	u64 looked_at;		/* when a run was last, by whatever CPU, ns of CLOCK_MONOTONIC */
 	bool callback;		/* the program has an exception callback of its own */
 	/* For reports. */
 	u64 longest;		/* ns that a run has taken, as far as checkpoints have seen it */

@@ -7,6 +7,7 @@
 #include <linux/bpf_deadline.h>
 #include <linux/bpf_verifier.h>
 #include <linux/btf.h>
+#include <linux/btf_ids.h>
 #include <linux/ctype.h>
 #include <linux/filter.h>
 #include <linux/module.h>
@@ -18,7 +19,7 @@
 #define verbose(env, fmt, args...) bpf_verifier_log_write(env, fmt, ##args)
 
 /* Until it is known how long it lasts. */
-#define INITIAL_REFILL	BIT(16)
+#define INITIAL_REFILL	BIT(13)
 
 DEFINE_PER_CPU(int, bpf_checkpoint_fuel);
 
@@ -61,6 +62,17 @@ void bpf_deadline_kick(void)
 }
 EXPORT_SYMBOL_FOR_MODULES(bpf_deadline_kick, "bpf_deadline");
 
+BTF_ID_LIST_SINGLE(iter_num_next_ids, func, bpf_iter_num_next)
+
+static u32 insn_weight(const struct bpf_insn *insn)
+{
+	if (insn->code != (BPF_JMP | BPF_CALL))
+		return BPF_CHECKPOINT_INSN;
+	if (bpf_pseudo_kfunc_call(insn) && !insn->off && insn->imm == iter_num_next_ids[0])
+		return BPF_CHECKPOINT_NEXT;
+	return BPF_CHECKPOINT_CALL;
+}
+
 /* Fuel for the instructions from @from to @to, as often as there are. */
 u32 bpf_checkpoint_weight(const struct bpf_verifier_env *env, u32 from, u32 to)
 {
@@ -68,8 +80,7 @@ u32 bpf_checkpoint_weight(const struct bpf_verifier_env *env, u32 from, u32 to)
 	u32 weight = 0;
 
 	for (; from <= to && weight < BPF_CHECKPOINT_MAX; from++)
-		weight += insn[from].code == (BPF_JMP | BPF_CALL) ? BPF_CHECKPOINT_CALL :
-								     BPF_CHECKPOINT_INSN;
+		weight += insn_weight(&insn[from]);
 	return weight;
 }
 

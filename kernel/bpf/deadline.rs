@@ -80,6 +80,7 @@ impl Supervise for Watch {
         };
         let now = now();
         let gap = run.advance(now);
+        let since = deadline.note_look(now);
         let class = Class::now(checkpoint.may_sleep());
         let spent = run.spent();
         let exceeded = limit::exceeded(
@@ -94,11 +95,11 @@ impl Supervise for Watch {
         let (cause, exceeded) = match exceeded {
             _ if deadline.is_stopped() => (Cause::Stopped, None),
             Some(_) => (Cause::Deadline, exceeded),
-            None => return Some(fuel::next(deadline, gap)),
+            None => return Some(fuel::next(deadline, gap, since)),
         };
         let program = checkpoint.program();
         let Some(ending) = checkpoint.ending() else {
-            return Some(fuel::next(deadline, gap));
+            return Some(fuel::next(deadline, gap, since));
         };
 
         let row = deadline.note_end(now, spent, exceeded, limit::APART);

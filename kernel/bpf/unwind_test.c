@@ -12,6 +12,7 @@
 #include <linux/bpf.h>
 #include <linux/btf.h>
 #include <linux/btf_ids.h>
+#include <linux/delay.h>
 #include <linux/irqflags.h>
 #include <linux/module.h>
 #include <linux/preempt.h>
@@ -257,6 +258,12 @@ __bpf_kfunc u64 bpf_unwind_sum(u64 a, u64 b, u64 c, u64 d, u64 e, u64 f, u64 g, 
 	return a + b + c + d + e + f + g + h;
 }
 
+/* Takes that many microseconds, 1,000 at most. */
+__bpf_kfunc void bpf_unwind_delay(u32 us)
+{
+	udelay(min(us, 1000U));
+}
+
 /* Says what the state of this CPU is. */
 __bpf_kfunc void bpf_unwind_cpu(struct bpf_unwind_cpu *cpu)
 {
@@ -358,6 +365,7 @@ BTF_ID_FLAGS(func, bpf_iter_unwind_new, KF_ITER_NEW)
 BTF_ID_FLAGS(func, bpf_iter_unwind_next, KF_ITER_NEXT | KF_RET_NULL)
 BTF_ID_FLAGS(func, bpf_iter_unwind_destroy, KF_ITER_DESTROY)
 BTF_ID_FLAGS(func, bpf_unwind_sum)
+BTF_ID_FLAGS(func, bpf_unwind_delay)
 BTF_ID_FLAGS(func, bpf_unwind_cpu)
 BTF_ID_FLAGS(func, bpf_unwind_registers)
 BTF_ID_FLAGS(func, bpf_unwind_ledger)

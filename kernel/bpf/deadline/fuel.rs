@@ -7,7 +7,7 @@ use kernel::bpf::unwind::Deadline;
 /// Bounds of the fuel.
 ///
 /// The fuel of a CPU is used up by whatever program runs next: the most that there is must not last
-/// long in one that calls slow helpers, and the least is worth one call.
+/// long in one that calls slow functions, 2,048 times at most. The least is worth less than a call.
 const MIN: u32 = 1 << 3;
 const MAX: u32 = 1 << 18;
 
@@ -19,14 +19,16 @@ const LONG: u64 = GOAL * 2;
 const LONGEST: u64 = GOAL * 10;
 
 /// Returns the fuel until the next checkpoint at which the program asks, learning from how long it
-/// has lasted: `gap`, unless the run has just begun.
-pub(crate) fn next(deadline: &Deadline, gap: Option<u64>) -> u32 {
+/// has lasted.
+///
+/// `gap` is the time since the run asked before. Has it just begun, then all that is known is that
+/// some run of the program has asked `since`.
+pub(crate) fn next(deadline: &Deadline, gap: Option<u64>, since: u64) -> u32 {
     let fuel = deadline.fuel();
     let next = match gap {
         Some(gap) if gap > LONG => scale(fuel, gap.min(LONGEST)),
-        Some(gap) if gap >= SHORT => fuel,
-        // It does not last long, or longer than a run.
-        _ => fuel.saturating_mul(2),
+        _ if gap.unwrap_or(since) < SHORT => fuel.saturating_mul(2),
+        _ => fuel,
     }
     .clamp(MIN, MAX);
 

@@ -166,6 +166,7 @@ impl Deadline {
     changing! {
         stopped: u32;
         refill: u32;
+        looked_at: u64;
         row: u32;
         longest: u64;
         deadlines: u64;
@@ -223,6 +224,12 @@ impl Deadline {
     #[inline]
     pub fn set_fuel(&self, fuel: u32) {
         self.refill().store(fuel, Relaxed)
+    }
+
+    /// Notes that a run is looked at. Returns for how long, in ns, none has been.
+    #[inline]
+    pub fn note_look(&self, now: u64) -> u64 {
+        now.saturating_sub(self.looked_at().xchg(now, Relaxed))
     }
 
     /// Returns whether the program is not to run.

@@ -227,10 +227,8 @@ impl<'a> Throw<'a> {
         let mut frame = self.frame()?;
         let mut frames = 1u32;
         let mut traced = None;
-        let boundary = loop {
-            if let Some(boundary) = frame.boundary() {
-                break boundary;
-            }
+
+        while frame.boundary().is_none() {
             frame = match frame.caller(self.table) {
                 Some(caller) => caller,
                 None => {
@@ -244,8 +242,8 @@ impl<'a> Throw<'a> {
             if traced.is_none() {
                 frames = frames.wrapping_add(1);
             }
-        };
-        let stop = match (traced, boundary) {
+        }
+        let stop = match (traced, frame.boundary()?) {
             (Some((function, behind)), _) => Stop::Traced(function, behind, frame),
             (None, Boundary::Main) => Stop::Main(frame),
             // INVARIANT: The verifier has it look there when the helper has returned.

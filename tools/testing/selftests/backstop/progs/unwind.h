@@ -70,6 +70,7 @@ void bpf_unwind_ticket_release(struct bpf_unwind_ticket *ticket) __unwind_test;
 int bpf_iter_unwind_new(struct bpf_iter_unwind *it, __u32 label, __u32 count) __unwind_test;
 int *bpf_iter_unwind_next(struct bpf_iter_unwind *it) __unwind_test;
 void bpf_iter_unwind_destroy(struct bpf_iter_unwind *it) __unwind_test;
+void bpf_unwind_delay(__u32 us) __unwind_test;
 void bpf_unwind_cpu(struct bpf_unwind_cpu *cpu) __unwind_test;
 __u64 bpf_unwind_sum(__u64 a, __u64 b, __u64 c, __u64 d, __u64 e, __u64 f, __u64 g,
 		     __u64 h) __unwind_test;

@@ -214,3 +214,32 @@ int in_global(void *ctx)
 	bpf_unwind_object_release(object);
 	return 2;
 }
+
+/* Rounds of a run, each of which takes 100 us. */
+#define DELAY	100
+/* As many as the fuel of a CPU lasts for at most, before a run is looked at, and the deadline. */
+#define SOON	(2048 + 2 * 30000 / DELAY)
+
+__u32 delays;
+
+__noinline int ended_soon(__u64 cookie)
+{
+	return settle(cookie == EXPIRED && delays <= SOON ? COOKIE : delays);
+}
+
+SEC("tc")
+__description("a loop that calls a slow function is ended before it has called that too often")
+__module(bpf_unwind) __module(bpf_deadline) __exception_cb(ended_soon) __soon
+__event(test_run) __retval(42) __released("") __expires
+int slow_call(void *ctx)
+{
+	int i;
+
+	begin();
+	delays = 0;
+	bpf_for(i, 0, ROUNDS) {
+		delays++;
+		bpf_unwind_delay(DELAY);
+	}
+	return 2;
+}
