@@ -71,7 +71,7 @@ help:
 ## make selftests   the guest binaries
 ## make shell       an interactive VM with the modules and tools at hand
 ## make fuzz        random programs that throw beside twins that release by hand, and what differs
-## make bench       instruction counts under icount, as a table and JSON
+## make bench       instruction counts under icount, as a table, JSON and a plot
 ## make conformance the kernel's own test_progs, unpatched beside patched, and what differs;
 ##                  T=veristat: all its BPF programs, their verdicts and their code, instead
 ## make soak        twenty programs that run away, for ten minutes under load

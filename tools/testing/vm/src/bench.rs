@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
@@ -14,6 +14,7 @@ use crate::images::Images;
 use crate::initramfs::Initramfs;
 use crate::kernel::Kernel;
 use crate::outcome::Ending;
+use crate::plot;
 use crate::qemu::Machine;
 use crate::watch::{self, Orders};
 use crate::{Common, TestProgram, Unpatched};
@@ -34,16 +35,43 @@ pub struct Options {
     /// Where the counts go, as JSON
     #[arg(long, value_name = "FILE", default_value = "build/bench.json")]
     out: PathBuf,
+    /// Where the plot of what throws cost goes, as SVG
+    #[arg(long, value_name = "FILE", default_value = "build/bench.svg")]
+    plot: PathBuf,
+    /// Run nothing, plot these counts of an earlier run
+    #[arg(long, value_name = "JSON", conflicts_with = "out")]
+    from: Option<PathBuf>,
 }
 
 pub async fn main(options: Options) -> Result<u8> {
+    let rows = match &options.from {
+        Some(file) => read(file)?,
+        None => run(&options).await?,
+    };
+    let file = &options.plot;
+    fs::write(file, plot::svg(&rows)?)
+        .with_context(|| format!("cannot write {}", file.display()))?;
+    eprintln!("what throws cost, as a plot: {}", file.display());
+    Ok(0)
+}
+
+/// The rows of a report.
+fn read(file: &Path) -> Result<Vec<Row>> {
+    let what = || format!("cannot read counts from {}", file.display());
+    let text = fs::read_to_string(file).with_context(what)?;
+    let report: Report = serde_json::from_str(&text).with_context(what)?;
+    Ok(report.rows)
+}
+
+/// Counts, and reports.
+async fn run(options: &Options) -> Result<Vec<Row>> {
     let common = &options.common;
     let accelerator = Accelerator::tcg("instructions are counted");
     let unpatched = Kernel::open(&options.unpatched.dir)?;
     let patched = Kernel::open(&common.kernel)?;
     let (before, after) = futures::try_join!(
-        count(&options, &unpatched, &accelerator, "bench-unpatched"),
-        count(&options, &patched, &accelerator, "bench-patched"),
+        count(options, &unpatched, &accelerator, "bench-unpatched"),
+        count(options, &patched, &accelerator, "bench-patched"),
     )?;
     let rows = compare(&before, &after)?;
     print!(
@@ -51,7 +79,7 @@ pub async fn main(options: Options) -> Result<u8> {
         table(["instructions per run", "unpatched", "patched", ""], &rows)
     );
     let report = Report {
-        unit: "guest instructions per run",
+        unit: "guest instructions per run".to_owned(),
         unpatched: common.facts_by_name(&unpatched, &accelerator).await?,
         patched: common.facts_by_name(&patched, &accelerator).await?,
         rows,
@@ -60,7 +88,7 @@ pub async fn main(options: Options) -> Result<u8> {
     let text = serde_json::to_string_pretty(&report)? + "\n";
     fs::write(out, text).with_context(|| format!("cannot write {}", out.display()))?;
     eprintln!("with versions, as JSON: {}", out.display());
-    Ok(0)
+    Ok(report.rows)
 }
 
 /// A line of what the guest's program prints. A nanosecond is an instruction here.
@@ -124,13 +152,13 @@ async fn count(
         .collect()
 }
 
-#[derive(Debug, PartialEq, Serialize)]
-struct Row {
-    row: String,
-    runs: Option<u64>,
+#[derive(Debug, PartialEq, Deserialize, Serialize)]
+pub struct Row {
+    pub row: String,
+    pub runs: Option<u64>,
     /// None: it has no such kfunc.
-    unpatched: Option<u64>,
-    patched: Option<u64>,
+    pub unpatched: Option<u64>,
+    pub patched: Option<u64>,
 }
 
 /// Puts the counts of both kernels beside each other.
@@ -197,9 +225,9 @@ fn table(heading: [&str; 4], rows: &[Row]) -> String {
 }
 
 /// What the counts are written down with.
-#[derive(Serialize)]
+#[derive(Deserialize, Serialize)]
 struct Report {
-    unit: &'static str,
+    unit: String,
     unpatched: BTreeMap<String, String>,
     patched: BTreeMap<String, String>,
     rows: Vec<Row>,

@@ -17,6 +17,7 @@ mod kunit;
 mod mutants;
 mod outcome;
 mod plan;
+mod plot;
 mod qemu;
 mod qmp;
 mod relay;
