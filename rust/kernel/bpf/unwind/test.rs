@@ -8,6 +8,7 @@ mod tests {
     use crate::{
         alloc::flags::GFP_KERNEL,
         bindings,
+        interrupt::local_interrupt_disable,
         prelude::*, //
     };
     use core::mem::size_of;
@@ -194,7 +195,12 @@ mod tests {
     ) -> Option<(u32, KVec<(u32, usize)>)> {
         // SAFETY: The registers are those of a program with a table.
         let throw = unsafe { Throw::from_raw(regs) };
-        let walk = throw.walk()?;
+        let walk = {
+            // On no stack of the task, the kernel's unwinder looks at those of the CPU.
+            let _guard = local_interrupt_disable();
+
+            throw.walk()?
+        };
         let mut held = KVec::new();
 
         for (i, slot, content) in walk.take_held(throw.table()) {

@@ -15,10 +15,12 @@ use anyhow::{Context, Result, ensure};
 use libbpf_rs::Object as LoadedObject;
 use libbpf_rs::libbpf_sys::{self, bpf_prog_load_opts, bpf_program};
 use libbpf_rs::query::{BtfInfoIter, MapInfoIter, ProgInfoIter};
+use rustix::thread::{MembarrierCommand, membarrier};
 
 use super::code;
 use crate::arm::Armed;
 use crate::catalogue::{Test, object};
+use crate::cpus::{CPUS, stay_on};
 use crate::expectation::Errno;
 use crate::fault;
 use crate::loader;
@@ -33,6 +35,7 @@ const COMPLAINTS: &[&str] = &[
     "vmalloc error: ",
     "percpu: allocation failed",
     "page allocation failure",
+    "kmemleak: Cannot allocate",
 ];
 
 pub fn tests() -> Vec<Test> {
@@ -73,8 +76,10 @@ fn test(name: &str, description: &str, run: fn(&Armed) -> Result<()>) -> Test {
 }
 
 fn load(file: &str, name: &str) -> Result<()> {
+    stay_on(CPUS[0])?;
     handle_loads()?;
     let memory = Memory::open()?;
+    settle()?;
     let before = memory.taken()?;
     let loaded = loader::load(object("unwind", file)?, &[name])?;
     let failed = FAILED
@@ -99,6 +104,15 @@ fn load(file: &str, name: &str) -> Result<()> {
         // A program is freed some time after its last descriptor, and nothing tells when.
         sleep(Duration::from_millis(10));
     }
+}
+
+/// Waits until what libbpf has loaded on this CPU to know the kernel is gone: it is freed in the
+/// order in which it was let go of, by a work item that runs while the next grace period passes.
+fn settle() -> Result<()> {
+    for _ in 0..2 {
+        membarrier(MembarrierCommand::Global).context("waiting for a grace period")?;
+    }
+    Ok(())
 }
 
 /// How the loads of the handler ended.
