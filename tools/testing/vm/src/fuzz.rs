@@ -26,7 +26,7 @@ const PROGRAMS: u64 = 250;
 /// So many of a hundred the verifier has to accept.
 const ACCEPTED: u64 = 90;
 /// Of a hundred runs, so many may say nothing because memory was short.
-const SHORT: u64 = 5;
+const SHORT: u64 = 1;
 /// Reasons of refusal that are shown.
 const REASONS: usize = 12;
 /// The last lines of a console.
@@ -420,14 +420,14 @@ mod tests {
             programs: 10,
             accepted: 9,
             runs: 100,
-            short: 5,
+            short: 1,
             ..Summary::default()
         };
         assert!(good().judge(0));
         assert!(!good().judge(1));
         let changes: [fn(&mut Summary); 4] = [
             |summary| summary.accepted = 8,
-            |summary| summary.short = 6,
+            |summary| summary.short = 2,
             |summary| summary.differences = 1,
             |summary| *summary = Summary::default(),
         ];

@@ -37,6 +37,8 @@ struct Place {
     locked: bool,
     /// Nothing may sleep.
     atomic: bool,
+    /// No interrupt comes, and none fills the cache of per-CPU objects, which has room for one.
+    irqs_off: bool,
     res_locks: u8,
     boundary: u8,
     loops: u8,
@@ -101,6 +103,7 @@ pub fn draw(choices: &mut Choices) -> (Tree, Vec<Rank>) {
         network,
         locked: false,
         atomic: network,
+        irqs_off: false,
         res_locks: 0,
         boundary: 0,
         loops: 0,
@@ -237,7 +240,7 @@ impl Draw<'_> {
             (Node, true),
             (Ticket, true),
             (Thing, true),
-            (Plain, true),
+            (Plain, !place.irqs_off),
             (Record, true),
             (Sleeper, !place.atomic),
             (Task, !place.network),
@@ -355,7 +358,10 @@ impl Draw<'_> {
         };
         match region {
             Region::Rcu | Region::Preempt => (),
-            Region::Irq => inner = inner.less(1),
+            Region::Irq => {
+                inner = inner.less(1);
+                inner.irqs_off = true;
+            }
             Region::SpinLock => inner.locked = true,
             Region::ResLock(_) | Region::ResLockIrq(_) => {
                 inner = inner.less(1);
