@@ -70,7 +70,7 @@ help:
 ## make kernel      the bzImage and modules
 ## make selftests   the guest binaries
 ## make shell       an interactive VM with the modules and tools at hand
-## make fuzz        random programs that throw beside twins that release by hand, and what differs
+## make fuzz        random programs that throw or expire beside twins that release by hand, and what differs
 ## make bench       instruction counts under icount, as a table, JSON and a plot
 ## make conformance the kernel's own test_progs, unpatched beside patched, and what differs;
 ##                  T=veristat: all its BPF programs, their verdicts and their code, instead

@@ -1,6 +1,8 @@
-//! `vm fuzz`: the differential fuzzer of what exceptions release, some hundred programs a machine.
+//! `vm fuzz`: the differential fuzzer of what exceptions and deadlines release, some hundred programs a
+//! machine.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -80,6 +82,8 @@ struct Summary {
     accepted: u64,
     runs: u64,
     short: u64,
+    /// Pairs that a deadline has ended.
+    expired: u64,
     refused: BTreeMap<String, Reason>,
     differences: u64,
 }
@@ -145,12 +149,28 @@ pub async fn main(options: Options) -> Result<u8> {
             reproduce(&options, *program);
         }
         total.add(told.summary);
-        println!(
-            "# {} of {} programs, {} accepted, {} pairs of runs, {} differences, {faults} faults",
-            total.programs, options.count, total.accepted, total.runs, total.differences
-        );
+        println!("# of {} programs: {total}, {faults} faults", options.count);
     }
     Ok(u8::from(!total.judge(faults)))
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            programs,
+            accepted,
+            runs,
+            short,
+            expired,
+            differences,
+            ..
+        } = self;
+        write!(
+            f,
+            "{programs} programs, {accepted} accepted, {runs} pairs of runs, {expired} of them \
+             ended by a deadline, {short} short of memory, {differences} differences"
+        )
+    }
 }
 
 impl Summary {
@@ -159,6 +179,7 @@ impl Summary {
         self.accepted += other.accepted;
         self.runs += other.runs;
         self.short += other.short;
+        self.expired += other.expired;
         self.differences += other.differences;
         for (why, reason) in other.refused {
             let sum = self.refused.entry(why).or_insert(Reason {
@@ -197,14 +218,8 @@ impl Summary {
             );
         }
         let well = enough && told && faults == 0 && self.differences == 0 && self.accepted > 0;
-        println!(
-            "{} {} programs, {} accepted, {} pairs of runs, {} differences, {faults} faults",
-            if well { "ok" } else { "not ok" },
-            self.programs,
-            self.accepted,
-            self.runs,
-            self.differences
-        );
+        let verdict = if well { "ok" } else { "not ok" };
+        println!("{verdict} {self}, {faults} faults");
         well
     }
 }
@@ -337,7 +352,7 @@ mod tests {
         first: 10,
         count: 5,
     };
-    const SUMMARY: &str = r#"{"summary":{"programs":5,"accepted":4,"runs":40,"short":0,"refused":{"bad":{"programs":1,"first":12}},"differences":0}}"#;
+    const SUMMARY: &str = r#"{"summary":{"programs":5,"accepted":4,"runs":40,"short":0,"expired":9,"refused":{"bad":{"programs":1,"first":12}},"differences":0}}"#;
 
     fn record(ending: Ending, channel: &[&str], console: &str) -> Record {
         Record {
@@ -376,7 +391,7 @@ mod tests {
         assert_eq!(told.summary.accepted, 4);
         let mut total = Summary::default();
         total.add(told.summary);
-        total.add(serde_json::from_str(r#"{"programs":2,"accepted":0,"runs":0,"short":0,"refused":{"bad":{"programs":1,"first":2},"worse":{"programs":3,"first":7}},"differences":0}"#).unwrap());
+        total.add(serde_json::from_str(r#"{"programs":2,"accepted":0,"runs":0,"short":0,"expired":0,"refused":{"bad":{"programs":1,"first":2},"worse":{"programs":3,"first":7}},"differences":0}"#).unwrap());
         let reasons = total.reasons();
         assert_eq!(reasons[0].0, "worse");
         let bad = Reason {

@@ -69,7 +69,7 @@ enum Command {
     Soak(soak::Options),
     /// Make mistakes in the module that unwinds programs, and show which tests notice
     Mutants(mutants::Options),
-    /// Run random programs that throw beside twins that release by hand, and show what differs
+    /// Run random programs that throw or expire beside twins that release by hand, and show what differs
     Fuzz(fuzz::Options),
     /// Have the unpatched kernel and the patched one load the programs of the kernel's own BPF selftests, and show what differs
     Veristat(veristat::Options),

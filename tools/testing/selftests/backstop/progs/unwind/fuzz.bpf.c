@@ -11,6 +11,14 @@
 
 char LICENSE[] SEC("license") = "GPL";
 
+int bpf_prog_stop(__u32 id, __u32 stop) __ksym __attribute__((btf_decl_tag("module:bpf_deadline")));
+
+/*
+ * What no gap between two checkpoints takes, of which at most 10 ms count: a run
+ * that does not wait for it never outlives it.
+ */
+#define __deadline	__attribute__((btf_decl_tag("deadline_us:11000")))
+
 /* What a program is told, and what it tells. Shared with src/fuzz/ground.rs. */
 struct fuzz_state {
 	__u32 bits;		/* which way it goes at branches */
@@ -18,7 +26,7 @@ struct fuzz_state {
 	__u32 zero;
 	__u32 thrown;		/* it did end at a point */
 	__u32 released;		/* counted objects that it released itself */
-	__u32 short_of;		/* an allocation failed, which another run need not do */
+	__u32 short_of;		/* an allocation failed, or time went by, which need not be so again */
 	__u64 cookie;
 	__u64 trace;		/* what it came by */
 	struct bpf_unwind_cpu before;
@@ -97,7 +105,7 @@ static __noinline __attribute__((used)) int static_function(__u64 argument)
 }
 
 SEC("?syscall")
-__exception_cb(caught)
+__exception_cb(caught) __deadline
 int main_caught(void *ctx)
 {
 	struct thing *thing = new(struct thing);
@@ -112,6 +120,7 @@ int main_caught(void *ctx)
 }
 
 SEC("?syscall")
+__deadline
 int main_plain(void *ctx)
 {
 	return 0;
@@ -141,9 +150,13 @@ static __always_inline bool is_held(const void *lock)
 	return bpf_probe_read_kernel(&word, sizeof(word), lock) || word;
 }
 
+struct look {
+	__u32 id;	/* of the program that was run */
+};
+
 /* Looks at what a run has left, and makes room for the next. */
 SEC("syscall")
-int look(void *ctx)
+int look(struct look *ctx)
 {
 	const struct rqspinlock_held *held = bpf_this_cpu_ptr(&rqspinlock_held_locks);
 	struct bpf_unwind_object *object;
@@ -165,5 +178,7 @@ int look(void *ctx)
 	remains.task_users = bpf_get_current_task_btf()->rcu_users.refs.counter;
 	remains.ring = bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA);
 	bpf_unwind_reset();
+	/* Its runs were not ended in succession, so that it is never stopped. */
+	bpf_prog_stop(ctx->id, 0);
 	return 0;
 }

@@ -194,6 +194,12 @@ impl Assembler {
         self.ops.push(Op::Jump(insn, to));
     }
 
+    /// Goes there once the loop has made as many rounds as it may.
+    pub fn may_goto(&mut self, to: Label) {
+        let insn = Insn::new(sys::BPF_JMP | sys::BPF_JCOND, 0, sys::BPF_MAY_GOTO, 0, 0);
+        self.ops.push(Op::Jump(insn, to));
+    }
+
     pub fn helper(&mut self, id: u32) {
         self.plain(sys::BPF_JMP | sys::BPF_CALL, 0, 0, 0, id as i32);
     }
@@ -330,6 +336,11 @@ mod tests {
         asm.place(end);
         asm.exit();
         asm.begin(callee, FunctionType::Static);
+        let (again, over) = (asm.label(), asm.label());
+        asm.place(again);
+        asm.may_goto(over);
+        asm.jump(again);
+        asm.place(over);
         asm.set_type(1, "type");
         asm.kfunc("kfunc");
         asm.exit();
@@ -343,6 +354,8 @@ mod tests {
                 0x0000_0004_0000_0000,
                 0x0000_0001_0000_1085,
                 0x0000_0000_0000_0095,
+                0x0000_0000_0001_00e5,
+                0x0000_0000_fffe_0005,
                 0x0000_0009_0000_01b7,
                 0x0000_0055_0001_2085,
                 0x0000_0000_0000_0095,

@@ -5,7 +5,8 @@ use std::mem;
 
 use super::choice::Choices;
 use super::tree::{
-    self, Bit, Body, Hold, Loop, Other, Rank, Region, Release, Resource, Stmt, Tree, Trigger, Walk,
+    self, Bit, Body, Hold, Loop, Other, Rank, Region, Release, Resource, Stmt, Tree, Trigger, Wait,
+    Walk,
 };
 
 /// Branches share the bits of the input.
@@ -58,6 +59,9 @@ struct Held {
 
 struct Draw<'a> {
     choices: &'a mut Choices,
+    ends: Ends,
+    /// It may have done so at a point.
+    expires: bool,
     statements: u32,
     /// What the function holds by pointers.
     holds: Vec<Held>,
@@ -83,14 +87,28 @@ enum Kind {
     CallBack,
 }
 
+/// How a program ends at its points.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ends {
+    Throws,
+    Either,
+    /// It does not throw at all.
+    Expires,
+}
+
 /// A tree, and in which order a throw releases what it holds.
 pub fn draw(choices: &mut Choices) -> (Tree, Vec<Rank>) {
     let network = choices.chance(20);
     let caught = choices.chance(75);
     let many_states = choices.chance(30);
+    // A run that waits for its deadline takes ten times as long as others, or more.
+    let ends = [(7, Ends::Throws), (2, Ends::Either), (1, Ends::Expires)];
+    let ends = choices.weighted(&ends).unwrap_or(Ends::Throws);
     let statements = STATEMENTS.0 + choices.below(STATEMENTS.1);
     let mut draw = Draw {
         choices,
+        ends,
+        expires: false,
         statements,
         holds: Vec::new(),
         marks: 0,
@@ -116,10 +134,11 @@ pub fn draw(choices: &mut Choices) -> (Tree, Vec<Rank>) {
         body.extend(draw.body(place));
         draw.statements = draw.statements.saturating_sub(1);
     }
-    let ranks = draw.ranks;
+    let (ranks, expires) = (draw.ranks, draw.expires);
     let tree = Tree {
         network,
         caught,
+        expires,
         many_states,
         body,
     };
@@ -143,7 +162,7 @@ impl Draw<'_> {
         use Kind::*;
         let free = !place.locked;
         let calls = place.frames > 0 && place.stack >= FRAME + 8;
-        let calls_back = calls && place.stack >= 2 * FRAME + SLOTS && place.loops < LOOPS;
+        let calls_back = place.calls_back() && place.loops < LOOPS;
         let early = self.holds_that(|held| !(place.atomic && held.sleeps));
         let stashable = self.holds_that(Held::can_be_stashed);
         let kinds = [
@@ -173,9 +192,7 @@ impl Draw<'_> {
                 self.cookies += 1;
                 Stmt::Point(tree::Point {
                     cookie: self.cookies,
-                    trigger: Trigger::Throw {
-                        lost: self.choices.chance(25),
-                    },
+                    trigger: self.trigger(place),
                 })
             }
             If => Stmt::If {
@@ -206,6 +223,38 @@ impl Draw<'_> {
             }
             CallBack => self.call_back(place),
         }
+    }
+
+    fn trigger(&mut self, place: Place) -> Trigger {
+        let expires = match self.ends {
+            Ends::Throws => false,
+            Ends::Either => self.choices.chance(50),
+            Ends::Expires => true,
+        };
+        if !expires {
+            let lost = self.choices.chance(25);
+            return Trigger::Throw { lost };
+        }
+        self.expires = true;
+        let free = !place.locked;
+        let within = [
+            (Wait::MayGoto, true),
+            (Wait::Num, place.words >= 2),
+            (Wait::Unwind(0), free && place.words >= 2),
+            (Wait::Inlined, free && place.calls_back()),
+            (Wait::Called, free && place.calls_back()),
+        ];
+        let within: Vec<_> = within
+            .into_iter()
+            .filter_map(|(within, allowed)| allowed.then_some(within))
+            .collect();
+        let within = match self.choices.one_of(&within).unwrap_or(Wait::MayGoto) {
+            Wait::Unwind(_) => Wait::Unwind(self.label(place, 0)),
+            within => within,
+        };
+        // What it would lose is left if it does not expire, unless it throws then.
+        let lost = self.ends == Ends::Either && self.choices.chance(25);
+        Trigger::Expire { within, lost }
     }
 
     /// The places of holds, from within the function.
@@ -445,6 +494,11 @@ impl Held {
 }
 
 impl Place {
+    /// There is room for a function that a helper calls.
+    fn calls_back(self) -> bool {
+        self.frames > 0 && self.stack >= 2 * FRAME + SLOTS
+    }
+
     fn less(self, words: u8) -> Self {
         Self {
             words: self.words.saturating_sub(words),

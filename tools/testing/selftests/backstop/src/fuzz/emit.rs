@@ -12,9 +12,9 @@ use std::collections::VecDeque;
 use libbpf_rs::libbpf_sys as sys;
 
 use super::assemble::{Assembler, Condition, FP, FunctionType, Label, Reg};
-use super::state;
+use super::state::{self, State};
 use super::tree::{
-    Bit, Body, Hold, Loop, Other, Point, Region, Release, Resource, Stmt, Tree, Trigger, Walk,
+    Bit, Body, Hold, Loop, Other, Point, Region, Release, Resource, Stmt, Tree, Trigger, Wait, Walk,
 };
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,6 +26,13 @@ pub enum Side {
 /// What an exception callback adds to the cookie.
 pub const CAUGHT: i32 = 1000;
 
+/// What a run that its deadline has ended returns without an exception callback, and what that gets.
+const EXPIRED: i32 = -libc::ETIMEDOUT;
+/// The same of a tc program.
+const UNDECIDED: i32 = -1;
+/// As many as a loop can make, for longer than the deadline.
+const ROUNDS: i32 = 8 << 20;
+
 /// What functions of the twin return: they did as they should, they did not release what they were
 /// given, they have ended at a point.
 const DONE: i32 = 0;
@@ -35,6 +42,8 @@ const ENDED: i32 = 2;
 /// A number in a variable that might have a pointer.
 const NUMBER: i32 = 7;
 const RECORD_SIZE: i32 = 8;
+
+static NOTHING: Body = Vec::new();
 
 const LOCKS: [&str; 3] = [".data.res0", ".data.res1", ".data.res2"];
 
@@ -87,15 +96,26 @@ struct Frame<'a> {
 struct Emit<'a> {
     asm: Assembler,
     side: Side,
+    /// What a run returns, or is caught, that its deadline ends.
+    expired: i32,
     frame: Frame<'a>,
     /// Functions that are called and not there yet.
     called: VecDeque<(Label, Role<'a>, &'a Body)>,
+}
+
+/// Whether the deadline has ended the run at a point, none of which throws a negative number.
+pub fn has_expired(state: &State) -> bool {
+    state.thrown && (state.cookie as i64) < 0
 }
 
 pub fn emit(tree: &Tree, side: Side) -> Assembler {
     let mut emit = Emit {
         asm: Assembler::default(),
         side,
+        expired: match tree.network && !tree.caught {
+            true => UNDECIDED,
+            false => EXPIRED,
+        },
         frame: Frame::new(Role::Main),
         called: VecDeque::new(),
     };
@@ -360,19 +380,71 @@ impl<'a> Emit<'a> {
         self.asm.jump_if(2, Condition::NotEqual, 0, goes_on);
         self.asm.set(2, 1);
         self.asm.store_word(1, state::THROWN, 2);
-        self.asm.store_value(1, state::COOKIE, point.cookie as i32);
+        let cookie = point.cookie as i32;
+        let (ends_with, lost) = match point.trigger {
+            Trigger::Throw { lost } => (cookie, lost),
+            Trigger::Expire { lost, .. } => (self.expired, lost),
+        };
+        self.asm.store_value(1, state::COOKIE, ends_with);
+        if lost && self.side == Side::Throwing {
+            self.lose();
+        }
+        let throws = match point.trigger {
+            Trigger::Throw { .. } => true,
+            Trigger::Expire { within, .. } => {
+                self.wait(within);
+                lost
+            }
+        };
         match self.side {
             Side::Twin => self.leave(),
-            Side::Throwing => {
-                let Trigger::Throw { lost } = point.trigger;
-                if lost {
-                    self.lose();
-                }
-                self.asm.set(1, point.cookie as i32);
+            Side::Throwing if throws => {
+                self.asm.set(1, cookie);
                 self.asm.kfunc("bpf_throw");
             }
+            Side::Throwing => (),
         }
         self.asm.place(goes_on);
+    }
+
+    /// Goes on until the deadline ends the run. The twin leaves at once.
+    fn wait(&mut self, within: Wait) {
+        let head = self.asm.label();
+        let throws = self.side == Side::Throwing;
+        match within {
+            Wait::MayGoto if throws => {
+                let end = self.asm.label();
+                self.asm.place(head);
+                self.asm.may_goto(end);
+                self.asm.jump(head);
+                self.asm.place(end);
+                // The kernel ends it after 250 ms, of which an interruption can take most.
+                self.short_of(state::LAPSED as i32);
+            }
+            Wait::Inlined | Wait::Called if throws => {
+                let label = self.asm.label();
+                self.called
+                    .push_back((label, Role::Callback(None), &NOTHING));
+                self.bpf_loop(ROUNDS, label, matches!(within, Wait::Inlined));
+            }
+            Wait::MayGoto | Wait::Inlined | Wait::Called => (),
+            Wait::Num | Wait::Unwind(_) => {
+                let off = self.frame.words(2);
+                let by = match within {
+                    Wait::Unwind(label) => Loop::Unwind(label),
+                    _ => Loop::Num,
+                };
+                let (held, next) = self.iterator(by, ROUNDS, off);
+                if throws {
+                    self.asm.place(head);
+                    self.address(1, off);
+                    self.asm.kfunc(next);
+                    self.asm.jump_if(0, Condition::NotEqual, 0, head);
+                }
+                self.release(&held, false);
+                self.frame.free_words(2);
+            }
+        }
     }
 
     /// Overwrites all variables of the function that could have pointers.
@@ -635,20 +707,7 @@ impl<'a> Emit<'a> {
             return;
         }
         let off = self.frame.words(2);
-        self.address(1, off);
-        self.asm.set(3, rounds);
-        let (held, next) = match by {
-            Loop::Unwind(label) => {
-                self.asm.set(2, i32::from(label));
-                self.asm.kfunc("bpf_iter_unwind_new");
-                (Held::Unwind(off), "bpf_iter_unwind_next")
-            }
-            Loop::Num | Loop::Counted => {
-                self.asm.set(2, 0);
-                self.asm.kfunc("bpf_iter_num_new");
-                (Held::Num(off), "bpf_iter_num_next")
-            }
-        };
+        let (held, next) = self.iterator(by, rounds, off);
         self.asm.place(head);
         self.address(1, off);
         self.asm.kfunc(next);
@@ -662,26 +721,58 @@ impl<'a> Emit<'a> {
         self.frame.free_words(2);
     }
 
+    /// Makes an iterator. Returns it, and what has it go on.
+    fn iterator(&mut self, by: Loop, rounds: i32, off: i16) -> (Held, &'static str) {
+        self.address(1, off);
+        self.asm.set(3, rounds);
+        match by {
+            Loop::Unwind(label) => {
+                self.asm.set(2, i32::from(label));
+                self.asm.kfunc("bpf_iter_unwind_new");
+                (Held::Unwind(off), "bpf_iter_unwind_next")
+            }
+            Loop::Num | Loop::Counted => {
+                self.asm.set(2, 0);
+                self.asm.kfunc("bpf_iter_num_new");
+                (Held::Num(off), "bpf_iter_num_next")
+            }
+        }
+    }
+
+    fn bpf_loop(&mut self, rounds: i32, function: Label, inlined: bool) {
+        self.asm.set(1, rounds);
+        self.asm.function(2, function);
+        self.asm.set(3, 0);
+        match inlined {
+            true => self.asm.set(4, 0),
+            // The verifier does not know its flags.
+            false => {
+                self.state(5);
+                self.asm.load_word(4, 5, state::ZERO);
+            }
+        }
+        self.asm.helper(sys::BPF_FUNC_loop);
+    }
+
     fn call_back(&mut self, by: Walk, rounds: u8, stop: Option<Bit>, function: &'a Body) {
         let label = self.asm.label();
         self.called
             .push_back((label, Role::Callback(stop), function));
-        match by {
-            Walk::Inlined | Walk::Called => self.asm.set(1, i32::from(rounds)),
-            Walk::Array => self.asm.map(1, "array"),
-            Walk::Hash => self.asm.map(1, "hash"),
+        let map = match by {
+            Walk::Inlined | Walk::Called => None,
+            Walk::Array => Some("array"),
+            Walk::Hash => Some("hash"),
+        };
+        match map {
+            None => self.bpf_loop(i32::from(rounds), label, matches!(by, Walk::Inlined)),
+            Some(map) => {
+                self.asm.map(1, map);
+                self.asm.function(2, label);
+                self.asm.set(3, 0);
+                self.asm.set(4, 0);
+                self.asm.helper(sys::BPF_FUNC_for_each_map_elem);
+            }
         }
-        self.asm.function(2, label);
-        self.asm.set(3, 0);
-        self.asm.set(4, 0);
-        if let Walk::Called = by {
-            self.state(5);
-            self.asm.load_word(4, 5, state::ZERO);
-        }
-        self.asm.helper(match by {
-            Walk::Inlined | Walk::Called => sys::BPF_FUNC_loop,
-            Walk::Array | Walk::Hash => sys::BPF_FUNC_for_each_map_elem,
-        });
         self.leave_if_state_says();
     }
 

@@ -5,7 +5,6 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
-use std::fmt::Write as _;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
@@ -13,8 +12,8 @@ use std::ptr::NonNull;
 use anyhow::{Context, Result, bail, ensure};
 use libbpf_rs::libbpf_sys as sys;
 use libbpf_rs::{
-    AsRawLibbpf, Link, MapCore, MapFlags, MapHandle, Object as LoadedObject, RingBuffer,
-    RingBufferBuilder,
+    AsRawLibbpf, Link, MapCore, MapFlags, MapHandle, Object as LoadedObject, ProgramInput,
+    RingBuffer, RingBufferBuilder,
 };
 
 use super::assemble::{Assembler, FunctionType, Names};
@@ -23,7 +22,7 @@ use super::state::{Input, Remains, State};
 use crate::catalogue::object;
 use crate::loaded::program;
 use crate::loader;
-use crate::test_run::{PACKET, run, run_fd_with};
+use crate::test_run::{PACKET, run_fd_with};
 
 const MODULE: &CStr = c"bpf_unwind_test";
 /// Its place in the array of descriptors. 0 is the kernel itself.
@@ -38,6 +37,9 @@ const COUNTING: [&str; 6] = [
     "count_bpf_cpumask_release",
 ];
 
+/// BPF_LOG_STATS: what the verifier says of the whole program, which fits.
+const LOG_STATS: u32 = 4;
+const STATS_SIZE: usize = 1 << 12;
 /// The last of the verifier's log fits.
 const LOG_SIZE: usize = 1 << 20;
 
@@ -55,7 +57,10 @@ pub struct Ground {
 /// A program that the verifier has accepted.
 pub struct Loaded {
     fd: OwnedFd,
+    id: u32,
     network: bool,
+    /// Why it has no deadline, though the module is there.
+    pub no_deadline: Option<String>,
 }
 
 /// Why the verifier has not: what it said last, and all that it said.
@@ -109,7 +114,7 @@ impl Ground {
                 .map_handle("hash")?
                 .update(&key.to_ne_bytes(), &value, MapFlags::ANY)?;
         }
-        ground.look()?;
+        ground.look(0)?;
         Ok(ground)
     }
 
@@ -148,6 +153,7 @@ impl Ground {
         }
         // SAFETY: the object is there.
         let btf = unsafe { sys::bpf_object__btf_fd(self.object.as_libbpf_object().as_ptr()) };
+        let mut said = [0u8; STATS_SIZE];
         let mut opts = sys::bpf_prog_load_opts {
             sz: size_of::<sys::bpf_prog_load_opts>() as sys::size_t,
             attempts: 1,
@@ -157,6 +163,9 @@ impl Ground {
             func_info: linked.functions.as_ptr().cast(),
             func_info_cnt: linked.functions.len() as u32,
             func_info_rec_size: size_of::<[u32; 2]>() as u32,
+            log_level: LOG_STATS,
+            log_buf: said.as_mut_ptr().cast(),
+            log_size: said.len() as u32,
             ..Default::default()
         };
         let kind = match network {
@@ -196,7 +205,13 @@ impl Ground {
         }
         // SAFETY: the kernel gave this descriptor to us just now.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        Ok(Ok(Loaded { fd, network }))
+        let log = CStr::from_bytes_until_nul(&said)?.to_string_lossy();
+        Ok(Ok(Loaded {
+            id: program_id(&fd)?,
+            fd,
+            network,
+            no_deadline: no_deadline(&log),
+        }))
     }
 
     /// Runs a program, and looks at what is left.
@@ -208,7 +223,7 @@ impl Ground {
         let packet: &[u8] = if loaded.network { &PACKET } else { &[] };
         let retval = run_fd_with(loaded.fd.as_fd(), packet, 0)?;
         let before = self.last.clone();
-        self.look()?;
+        self.look(loaded.id)?;
         let value = self.map_handle(state)?.lookup(&key, MapFlags::ANY)?;
         Ok(Outcome {
             retval,
@@ -218,9 +233,16 @@ impl Ground {
         })
     }
 
-    fn look(&mut self) -> Result<()> {
+    fn look(&mut self, ran: u32) -> Result<()> {
         self.ring.consume()?;
-        run(&self.object, "look")?;
+        let mut context = ran.to_ne_bytes();
+        let input = ProgramInput {
+            context_in: Some(&mut context),
+            ..ProgramInput::default()
+        };
+        program(&self.object, "look")?
+            .test_run(input)
+            .context("looking at what is left")?;
         let remains = self.map_handle(".data.remains")?;
         let value = remains.lookup(&0u32.to_ne_bytes(), MapFlags::ANY)?;
         self.last = Remains::from_bytes(&value.context("no remains")?)?;
@@ -331,22 +353,42 @@ fn module_fd() -> Result<OwnedFd> {
     }
 }
 
+fn program_id(fd: &OwnedFd) -> Result<u32> {
+    let mut info = sys::bpf_prog_info::default();
+    let mut len = size_of_val(&info) as u32;
+    // SAFETY: `info` is as long as `len`.
+    let error =
+        unsafe { sys::bpf_obj_get_info_by_fd(fd.as_raw_fd(), (&raw mut info).cast(), &mut len) };
+    ensure!(error == 0, "a program has no id");
+    Ok(info.id)
+}
+
+/// Why the verifier has let go of the deadline of a program.
+fn no_deadline(log: &str) -> Option<String> {
+    let line = log.lines().find(|line| line.starts_with("no deadline: "))?;
+    Some(without_numbers(line))
+}
+
 /// The verifier's last word before its report, with the numbers taken out.
 fn reason(log: &str) -> Option<String> {
     let log = log.split("\nVerification failed: ").next()?;
     let mut lines = log.lines().rev();
     let line = lines.find(|line| !line.trim().is_empty() && !line.starts_with("processed "))?;
+    Some(without_numbers(line))
+}
+
+fn without_numbers(line: &str) -> String {
     let mut text = String::new();
     let mut number = false;
     for c in line.chars() {
         if !c.is_ascii_digit() {
             text.push(c);
         } else if !number {
-            text.write_char('N').ok()?;
+            text.push('N');
         }
         number = c.is_ascii_digit();
     }
-    Some(text)
+    text
 }
 
 #[cfg(test)]
@@ -360,5 +402,13 @@ mod tests {
         let log = "R12 is bad at 34\n\nVerification failed: x\n\nReason:\n  y\nprocessed 3 insns\n";
         assert_eq!(reason(log).as_deref(), Some("RN is bad at N"));
         assert_eq!(reason(""), None);
+    }
+
+    #[test]
+    fn a_deadline_that_is_let_go_of_is_noticed() {
+        let log = "no deadline: x#1: 65 slots\nverification time 3 usec\nprocessed 3 insns\n";
+        let why = no_deadline(log);
+        assert_eq!(why.as_deref(), Some("no deadline: x#N: N slots"));
+        assert_eq!(no_deadline("processed 3 insns\n"), None);
     }
 }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
-//! A differential fuzzer of what exceptions release.
+//! A differential fuzzer of what exceptions and deadlines release.
 //!
 //! It draws programs (`draw`, from `choice`) as trees (`tree`) of what is held while what runs, with
-//! points at which a run may end, and makes each into two (`emit`, `assemble`): one that throws there,
-//! and a twin that releases by hand and returns. Both run with the same inputs (`ground`, `state`), end at
-//! each point in turn, and have to do and leave the same (`judge`). Where they do not, the smallest
-//! program is looked for that still shows it (`shrink`).
+//! points at which a run may end, and makes each into two (`emit`, `assemble`): one that throws there, or
+//! goes on there until its deadline ends it, and a twin that releases by hand and returns. Both run with
+//! the same inputs (`ground`, `state`), end at each point in turn, and have to do and leave the same
+//! (`judge`). Where they do not, the smallest program is looked for that still shows it (`shrink`).
 
 mod assemble;
 mod choice;
@@ -29,7 +29,8 @@ use serde::Serialize;
 use crate::machine::load_module;
 use choice::Choices;
 use emit::{Side, emit};
-use ground::Ground;
+use ground::{Ground, Loaded};
+use judge::Outcome;
 use state::Input;
 use tree::{Rank, Tree};
 
@@ -38,13 +39,15 @@ const ACCEPTED: u32 = 90;
 /// Of a hundred runs, so many may say nothing because memory was short.
 const SHORT: u64 = 1;
 
-/// Unwinds, and counts.
-pub const MODULES: &[&str] = &["bpf_unwind", "bpf_unwind_test"];
+/// Unwinds, counts, and ends what takes too long.
+pub const MODULES: &[&str] = &["bpf_unwind", "bpf_unwind_test", "bpf_deadline"];
 
 /// Ways through a program.
 const WAYS: u32 = 4;
 /// Points that a way is ended at.
 const POINTS: u32 = 24;
+/// A run that was interrupted before its deadline is repeated until there were so many.
+const WAITS: u32 = 4;
 /// Programs that are tried to make one smaller that shows a difference.
 const TRIES: usize = 1500;
 
@@ -56,10 +59,7 @@ struct Case {
 }
 
 enum Verdict {
-    Same {
-        runs: u32,
-        short: u32,
-    },
+    Same(Runs),
     Refused {
         side: Side,
         reason: String,
@@ -71,6 +71,16 @@ enum Verdict {
     },
 }
 
+/// Pairs of runs.
+#[derive(Default)]
+struct Runs {
+    all: u32,
+    /// Of these, those where an allocation failed, which says nothing.
+    short: u32,
+    /// Those that a deadline has ended.
+    expired: u32,
+}
+
 /// What came of many programs.
 #[derive(Default, Debug, Serialize)]
 pub struct Summary {
@@ -80,6 +90,8 @@ pub struct Summary {
     pub runs: u64,
     /// Of these, those where an allocation failed, which says nothing.
     pub short: u64,
+    /// Those that a deadline has ended.
+    pub expired: u64,
     /// How often the verifier refused a program for what reason.
     pub refused: BTreeMap<String, Reason>,
     pub differences: u32,
@@ -149,11 +161,22 @@ impl Case {
         let Tree {
             network,
             many_states,
+            expires,
             ..
         } = self.tree;
         let mut sides = Vec::new();
         for side in [Side::Throwing, Side::Twin] {
             match ground.load(&emit(&self.tree, side), network, many_states)? {
+                Ok(Loaded {
+                    no_deadline: Some(reason),
+                    ..
+                }) if expires && side == Side::Throwing => {
+                    return Ok(Verdict::Refused {
+                        side,
+                        log: reason.clone(),
+                        reason,
+                    });
+                }
                 Ok(loaded) => sides.push(loaded),
                 Err(refused) => {
                     return Ok(Verdict::Refused {
@@ -164,15 +187,15 @@ impl Case {
                 }
             }
         }
-        let (mut runs, mut short) = (0, 0);
+        let mut runs = Runs::default();
         for &bits in &self.ways {
             for countdown in (1..=POINTS).chain([0]) {
                 let input = Input { bits, countdown };
-                let throwing = ground.run(&sides[0], input)?;
+                let throwing = in_time(ground, &sides[0], input)?;
                 let twin = ground.run(&sides[1], input)?;
-                runs += 1;
-                if throwing.state.short_of | twin.state.short_of != 0 {
-                    short += 1;
+                runs.all += 1;
+                if throwing.state.is_short() || twin.state.is_short() {
+                    runs.short += 1;
                     continue;
                 }
                 if let Err(error) = judge::judge(&throwing, &twin, &self.ranks) {
@@ -182,10 +205,23 @@ impl Case {
                 if !throwing.state.thrown {
                     break;
                 }
+                runs.expired += u32::from(emit::has_expired(&throwing.state));
             }
         }
-        Ok(Verdict::Same { runs, short })
+        Ok(Verdict::Same(runs))
     }
+}
+
+/// Runs a program, again if it was kept from running for so long that what waits for the deadline has
+/// not done so.
+fn in_time(ground: &mut Ground, loaded: &Loaded, input: Input) -> Result<Outcome> {
+    for _ in 1..WAITS {
+        let outcome = ground.run(loaded, input)?;
+        if !outcome.state.has_lapsed() {
+            return Ok(outcome);
+        }
+    }
+    ground.run(loaded, input)
 }
 
 /// Runs these programs of the seed, and tells what happens meanwhile.
@@ -205,10 +241,11 @@ pub fn run(
             .judge(&mut ground)
             .with_context(|| format!("program {program} of seed {seed}"))?;
         match verdict {
-            Verdict::Same { runs, short } => {
+            Verdict::Same(runs) => {
                 summary.accepted += 1;
-                summary.runs += u64::from(runs);
-                summary.short += u64::from(short);
+                summary.runs += u64::from(runs.all);
+                summary.short += u64::from(runs.short);
+                summary.expired += u64::from(runs.expired);
             }
             Verdict::Refused { side, reason, .. } => {
                 let reason = summary
@@ -250,24 +287,23 @@ struct Found {
     how: String,
 }
 
-/// The smallest program found that shows a difference. Says at each that it is smaller.
+/// The smallest program found that shows a difference. Says of each that it is tried.
 fn smallest(
     record: Vec<u32>,
     found: Found,
     ground: &mut Ground,
-    mut smaller: impl FnMut() -> Result<()>,
+    mut tries: impl FnMut() -> Result<()>,
 ) -> Result<Found> {
     let mut best = found;
     let mut failed = Ok(());
     shrink::shrink(record, TRIES, |record| {
         let mut choices = Choices::of_record(record);
         let case = Case::draw(&mut choices);
-        let verdict = case.judge(ground);
+        let verdict = tries().and_then(|()| case.judge(ground));
         match verdict {
             Ok(Verdict::Differs { input, how }) => {
                 best = Found { case, input, how };
-                let again = Ground::new().map(|new| *ground = new);
-                failed = again.and_then(|()| smaller());
+                failed = Ground::new().map(|new| *ground = new);
                 failed.is_ok().then(|| choices.into_record())
             }
             Ok(_) => None,
@@ -312,7 +348,7 @@ pub fn show(seed: u64, programs: Range<u64>) {
 pub enum Line {
     /// This program is run next. It may end the machine.
     Begins(u64),
-    /// It shows a difference, and so does a smaller one.
+    /// It shows a difference, and another one is tried that is smaller.
     Shrinks(u64),
     Difference(Difference),
     Summary(Summary),
@@ -360,6 +396,27 @@ mod tests {
             assert_eq!(again.tree.to_string(), case.tree.to_string());
             assert_eq!(again.ways, case.ways);
         }
+    }
+
+    #[test]
+    fn points_end_a_program_in_every_way() {
+        let all: Vec<_> = (0..500).map(|program| listing(1, program)).collect();
+        for way in [
+            "may throw ",
+            " in may_goto\n",
+            " in bpf_iter_num\n",
+            " in bpf_iter_unwind '",
+            " in bpf_loop\n",
+            " in bpf_loop, inlined\n",
+        ] {
+            assert!(all.iter().any(|text| text.contains(way)), "{way}");
+        }
+        let has = |expires, throws| {
+            all.iter().any(|text| {
+                text.contains("may expire") == expires && text.contains("may throw") == throws
+            })
+        };
+        assert!(has(false, true) && has(true, true) && has(true, false));
     }
 
     #[test]

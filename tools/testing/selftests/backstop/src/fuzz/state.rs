@@ -19,6 +19,9 @@ pub const BEFORE: i16 = 40;
 pub const AFTER: i16 = 56;
 const SIZE: usize = 72;
 
+/// What was short if not memory: the time in which a deadline had to end the run.
+pub const LAPSED: u32 = 30;
+
 /// What decides a run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Input {
@@ -104,6 +107,15 @@ impl Input {
 }
 
 impl State {
+    /// An allocation failed, which another run need not do.
+    pub fn is_short(&self) -> bool {
+        !matches!(self.short_of, 0 | LAPSED)
+    }
+
+    pub fn has_lapsed(&self) -> bool {
+        self.short_of == LAPSED
+    }
+
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         Self::parse(bytes).context("the state has another size")
     }
@@ -166,6 +178,12 @@ mod tests {
         assert_eq!((state.released, state.cookie, state.trace), (3, 4, 5));
         assert_eq!(state.after.migration_disabled, 6);
         assert!(State::from_bytes(&bytes[1..]).is_err());
+        assert!(!state.is_short() && !state.has_lapsed());
+        bytes[SHORT_OF as usize] = 6;
+        assert!(State::from_bytes(&bytes).unwrap().is_short());
+        bytes[SHORT_OF as usize] = LAPSED as u8;
+        let state = State::from_bytes(&bytes).unwrap();
+        assert!(!state.is_short() && state.has_lapsed());
     }
 
     #[test]

@@ -8,6 +8,8 @@ pub struct Tree {
     pub network: bool,
     /// An exception callback of its own.
     pub caught: bool,
+    /// It ends at checkpoints, for which it needs its deadline.
+    pub expires: bool,
     /// The verifier keeps a state at each instruction.
     pub many_states: bool,
     pub body: Body,
@@ -77,6 +79,23 @@ pub enum Trigger {
         /// The program has nothing of what it holds any more.
         lost: bool,
     },
+    /// By its deadline, which it outlives in a loop.
+    Expire {
+        within: Wait,
+        /// The same.
+        lost: bool,
+    },
+}
+
+/// Loops that go on for longer than a run may.
+#[derive(Clone, Copy)]
+pub enum Wait {
+    MayGoto,
+    Num,
+    /// By an iterator that is a counted object.
+    Unwind(u8),
+    Inlined,
+    Called,
 }
 
 #[derive(Clone, Copy)]
@@ -220,13 +239,27 @@ impl Lines<'_, '_> {
         match stmt {
             Stmt::Mark(mark) => self.line(format_args!("mark {mark}")),
             Stmt::Point(Point { cookie, trigger }) => {
-                let Trigger::Throw { lost } = trigger;
+                let (how, lost) = match trigger {
+                    Trigger::Throw { lost } => (format!("throw {cookie}"), lost),
+                    Trigger::Expire { within, lost } => {
+                        let within = match within {
+                            Wait::MayGoto => "may_goto".to_owned(),
+                            Wait::Num => "bpf_iter_num".to_owned(),
+                            Wait::Unwind(label) => {
+                                format!("bpf_iter_unwind '{}'", char::from(*label))
+                            }
+                            Wait::Inlined => "bpf_loop, inlined".to_owned(),
+                            Wait::Called => "bpf_loop".to_owned(),
+                        };
+                        (format!("expire {cookie} in {within}"), lost)
+                    }
+                };
                 let lost = if *lost {
                     ", its variables overwritten"
                 } else {
                     ""
                 };
-                self.line(format_args!("may throw {cookie}{lost}"))
+                self.line(format_args!("may {how}{lost}"))
             }
             Stmt::If {
                 bit,
