@@ -191,8 +191,8 @@ impl Slot {
             bindings::bpf_unwind_kind_BPF_UNWIND_RINGBUF_DYNPTR => Builtin::RingbufDynptr,
             bindings::bpf_unwind_kind_BPF_UNWIND_FILE_DYNPTR => Builtin::FileDynptr,
             bindings::bpf_unwind_kind_BPF_UNWIND_RINGBUF => Builtin::Ringbuf,
-            // SAFETY: The field of the union belongs to the kind of the slot.
             bindings::bpf_unwind_kind_BPF_UNWIND_OBJ => {
+                // SAFETY: The field of the union belongs to the kind of the slot.
                 Builtin::Obj(unsafe { self.0.__bindgen_anon_1.meta })
             }
             bindings::bpf_unwind_kind_BPF_UNWIND_PERCPU_OBJ => Builtin::PercpuObj,

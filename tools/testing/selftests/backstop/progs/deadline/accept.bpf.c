@@ -32,6 +32,34 @@ int many_sites(void *ctx)
 	return 2;
 }
 
+/* Two references whose places in the program differ: where both may be held, each path counts. */
+#define EITHER(i)							\
+	held[i] = *(volatile __u32 *)&one ? bpf_unwind_object_get(base) :	\
+					    bpf_unwind_object_get(base)
+
+SEC("tc")
+__description("a program that would take too long to verify with a deadline has none")
+__watched __event(test_run) __retval(2) __released("aaaaaaaaaaaaaaaaaaa")
+int many_paths(void *ctx)
+{
+	struct bpf_unwind_object *held[18], *base;
+	int i;
+
+	begin();
+	base = bpf_unwind_object_acquire('a');
+	if (!base)
+		return 1;
+	EITHER(0); EITHER(1); EITHER(2); EITHER(3); EITHER(4); EITHER(5);
+	EITHER(6); EITHER(7); EITHER(8); EITHER(9); EITHER(10); EITHER(11);
+	EITHER(12); EITHER(13); EITHER(14); EITHER(15); EITHER(16); EITHER(17);
+	bpf_for(i, 0, one)
+		sum += i;
+	for (i = 0; i < 18; i++)
+		bpf_unwind_object_release(held[i]);
+	bpf_unwind_object_release(base);
+	return 2;
+}
+
 /* Returns 0, which the verifier knows and the compiler does not; its entry weighs more than the loop. */
 static __noinline int zero(__u32 i, void *ctx)
 {

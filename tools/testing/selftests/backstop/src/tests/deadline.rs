@@ -158,7 +158,10 @@ fn report(_: &Armed) -> Result<()> {
         .with_context(|| format!("the stream says:\n{text}"))?[1]
         .parse()?;
     let late = Duration::from_micros(elapsed.saturating_sub(30_000));
-    ensure!(elapsed > 30_000 && late <= LATE, "ended after {elapsed} us");
+    ensure!(
+        elapsed >= 30_000 && late <= LATE,
+        "ended after {elapsed} us"
+    );
     Ok(())
 }
 

@@ -20,7 +20,8 @@ pub fn tests() -> Vec<Test> {
 }
 
 fn test(name: &str, run: fn(&Armed) -> Result<()>) -> Test {
-    let description = "random programs that throw do and leave what their twins do and leave";
+    let description =
+        "random programs that throw or are ended do and leave what their twins do and leave";
     code("unwind", name, fuzz::MODULES, description, run)
 }
 
