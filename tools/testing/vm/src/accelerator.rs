@@ -71,13 +71,15 @@ impl Accelerator {
         Ok(Self::tcg(format!("KVM does not work here: {failure}")))
     }
 
+    /// Without page tables of five levels: while a kernel identifies its first CPU, it does not know of
+    /// them, and KASAN takes what an interrupt does then for a wild access.
     pub fn qemu_args(&self, icount: bool) -> Vec<(&'static str, &'static str)> {
         match (self.kind, icount) {
-            (Kind::Kvm, _) => vec![("-accel", "kvm"), ("-cpu", "host")],
-            (Kind::Tcg, false) => vec![("-accel", "tcg,thread=multi"), ("-cpu", "max")],
+            (Kind::Kvm, _) => vec![("-accel", "kvm"), ("-cpu", "host,la57=off")],
+            (Kind::Tcg, false) => vec![("-accel", "tcg,thread=multi"), ("-cpu", "max,la57=off")],
             (Kind::Tcg, true) => vec![
                 ("-accel", "tcg,thread=single"),
-                ("-cpu", "max"),
+                ("-cpu", "max,la57=off"),
                 ("-icount", "shift=0,sleep=off"),
             ],
         }

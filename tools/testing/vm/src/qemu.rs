@@ -468,7 +468,7 @@ mod tests {
         assert_eq!(
             args(&machine()),
             format!(
-                "-machine q35 -accel tcg,thread=multi -cpu max -smp 2 -m 512M -kernel bzImage \
+                "-machine q35 -accel tcg,thread=multi -cpu max,la57=off -smp 2 -m 512M -kernel bzImage \
                  -append {APPEND} crashkernel=256M -device pvpanic-pci"
             )
         );
@@ -482,7 +482,7 @@ mod tests {
             ..machine()
         });
         assert!(
-            args.contains("-accel tcg,thread=single -cpu max -icount shift=0,sleep=off -smp 1")
+            args.contains("-accel tcg,thread=single -cpu max,la57=off -icount shift=0,sleep=off -smp 1")
         );
     }
 
