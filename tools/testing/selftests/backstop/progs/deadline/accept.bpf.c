@@ -32,10 +32,19 @@ int many_sites(void *ctx)
 	return 2;
 }
 
-/* Two references whose places in the program differ: where both may be held, each path counts. */
-#define EITHER(i)							\
-	held[i] = *(volatile __u32 *)&one ? bpf_unwind_object_get(base) :	\
-					    bpf_unwind_object_get(base)
+/* What is around the calls keeps the compiler from making one of two. */
+#define GET(text)								\
+	({									\
+		struct bpf_unwind_object *object;				\
+										\
+		asm volatile("r0 = " text ::: "r0");				\
+		object = bpf_unwind_object_get(base);				\
+		asm volatile("r0 = " text ::: "r0");				\
+		object;								\
+	})
+
+/* A reference from one place or another: where both may be held, each path counts. */
+#define EITHER(i) held[i] = *(volatile __u32 *)&one ? GET("1") : GET("2")
 
 SEC("tc")
 __description("a program that would take too long to verify with a deadline has none")
