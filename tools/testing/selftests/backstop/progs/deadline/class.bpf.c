@@ -65,12 +65,17 @@ int sections(void *ctx)
 
 #define MANY 1000000
 
+/* Not in a register nor on the stack, where the verifier would follow each of them. */
+__u64 rounds;
+
 SEC("syscall")
 __description("checkpoints leave all registers as they are")
 __module(bpf_unwind) __module(bpf_deadline) __event(test_run) __retval(0)
 __naked int registers(void)
 {
-	asm volatile("r0 = 1000;"
+	asm volatile("r9 = %[rounds] ll;"
+		     "r9 = *(u64 *)(r9 + 0);"
+		     "r0 = 1000;"
 		     "r1 = 1001;"
 		     "r2 = 1002;"
 		     "r3 = 1003;"
@@ -79,7 +84,6 @@ __naked int registers(void)
 		     "r6 = 1006;"
 		     "r7 = 1007;"
 		     "r8 = 1008;"
-		     "r9 = 0;"
 		     "again_%=: .8byte %[may_goto];"	/* goto wrong */
 		     "r9 += 1;"
 		     "if r0 != 1000 goto wrong_%=;"
@@ -96,12 +100,11 @@ __naked int registers(void)
 		     "exit;"
 		     "wrong_%=: r0 = r9;"
 		     "exit;"
-		     :: [may_goto] "i"(0xe5 | 13 << 16), [many] "i"(60000)
+		     :: [may_goto] "i"(0xe5 | 13 << 16), [many] "i"(60000),
+			[rounds] "i"(&rounds)
 		     : __clobber_all);
 }
 
-/* Not on the stack, where the verifier would follow it. */
-__u64 rounds;
 __u64 indexes;
 
 static int count(__u32 i, void *ctx)
