@@ -481,9 +481,9 @@ mod tests {
             cpus: 1,
             ..machine()
         });
-        assert!(
-            args.contains("-accel tcg,thread=single -cpu max,la57=off -icount shift=0,sleep=off -smp 1")
-        );
+        assert!(args.contains(
+            "-accel tcg,thread=single -cpu max,la57=off -icount shift=0,sleep=off -smp 1"
+        ));
     }
 
     #[test]
