@@ -32,6 +32,13 @@ last_error() {
 	{ grep -E '^(E:|error|fatal)|[Nn]o space left|rror:' "$1" || tail -n 1 "$1"; } | tail -n 1
 }
 
+# tools: what builds the kernel, by version.
+tools() {
+	clang --version
+	rustc --version
+	pahole --version
+}
+
 # need_space DIR MEGABYTES
 need_space() {
 	free=$(df -Pm "$1" | awk 'NR == 2 { print $4 }')

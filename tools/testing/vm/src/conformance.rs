@@ -16,7 +16,7 @@ use crate::difference::{self, Expectations, Found, Judgement, Outcome, Row};
 use crate::kernel::Kernel;
 use crate::schedule::Slots;
 use crate::trial::{Suite, Trial};
-use crate::{Common, Unpatched};
+use crate::{BpfTests, Common, Unpatched};
 
 /// The suites to run, unless others are asked for.
 const SUITES: &str = include_str!("../conformance.suites");
@@ -34,12 +34,8 @@ pub struct Options {
     common: Common,
     #[command(flatten)]
     unpatched: Unpatched,
-    /// test_progs of the unpatched source, and the modules for its kernel
-    #[arg(long, value_name = "DIR", default_value = "build/test_progs/unpatched")]
-    tests: PathBuf,
-    /// The modules for the patched kernel, and test_progs of its source where that has other tests
-    #[arg(long, value_name = "DIR", default_value = "build/test_progs/patched")]
-    own_tests: PathBuf,
+    #[command(flatten)]
+    tests: BpfTests,
     /// Only suites that match one of these globs [default: those of conformance.suites]
     #[arg(long, value_name = "GLOB", num_args = 1..)]
     filter: Vec<String>,
@@ -59,7 +55,7 @@ pub struct Options {
 
 pub async fn main(options: Options) -> Result<u8> {
     let common = &options.common;
-    let (tests, own_tests) = (options.tests.as_path(), options.own_tests.as_path());
+    let (tests, own_tests) = (&*options.tests.unpatched, &*options.tests.own);
     let has_own = own_tests.join(SUITES_FILE).is_file();
     let expectations = match &options.expected {
         Some(file) => fs::read_to_string(file)

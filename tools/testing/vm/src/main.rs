@@ -120,6 +120,27 @@ struct Unpatched {
     dir: PathBuf,
 }
 
+/// What commands take that run what is built of the kernel's own BPF selftests.
+#[derive(Args)]
+struct BpfTests {
+    /// test_progs, veristat and BPF objects of the unpatched source, and the modules for its kernel
+    #[arg(
+        id = "tests",
+        long = "tests",
+        value_name = "DIR",
+        default_value = "build/test_progs/unpatched"
+    )]
+    unpatched: PathBuf,
+    /// The modules for the patched kernel, and test_progs of its source where that has other tests
+    #[arg(
+        id = "own-tests",
+        long = "own-tests",
+        value_name = "DIR",
+        default_value = "build/test_progs/patched"
+    )]
+    own: PathBuf,
+}
+
 async fn run(command: Command) -> Result<u8> {
     match command {
         Command::Test(options) => test::main(options).await,
@@ -129,7 +150,6 @@ async fn run(command: Command) -> Result<u8> {
         Command::Bench(options) => bench::main(options).await,
         Command::Conformance(options) => conformance::main(options).await,
         Command::Soak(options) => soak::main(options).await,
-
         Command::Mutants(options) => mutants::main(options).await,
         Command::Fuzz(options) => fuzz::main(options).await,
         Command::Veristat(options) => veristat::main(options).await,

@@ -19,7 +19,7 @@ use crate::outcome::Ending;
 use crate::qemu::{Event, Machine, Share};
 use crate::schedule::Slots;
 use crate::watch::{self, Orders};
-use crate::{Common, Unpatched};
+use crate::{BpfTests, Common, Unpatched};
 
 /// Objects that are left out, unless they are asked for.
 const SKIPPED: &str = include_str!("../veristat.skipped");
@@ -39,12 +39,8 @@ pub struct Options {
     common: Common,
     #[command(flatten)]
     unpatched: Unpatched,
-    /// veristat and the BPF objects of the unpatched source, and the modules for its kernel
-    #[arg(long, value_name = "DIR", default_value = "build/test_progs/unpatched")]
-    tests: PathBuf,
-    /// The modules for the patched kernel
-    #[arg(long, value_name = "DIR", default_value = "build/test_progs/patched")]
-    own_tests: PathBuf,
+    #[command(flatten)]
+    tests: BpfTests,
     /// What stands in for bpftool in the guest
     #[arg(
         long,
@@ -76,10 +72,10 @@ struct Answers {
 }
 
 pub async fn main(options: Options) -> Result<u8> {
-    let common = &options.common;
+    let (common, tests) = (&options.common, &options.tests);
     let unpatched = Kernel::open(&options.unpatched.dir)?;
     let patched = Kernel::open(&common.kernel)?;
-    let objects = objects(&options.tests, &options.objects)?;
+    let objects = objects(&tests.unpatched, &options.objects)?;
     let modules = patched.modules("kernel/bpf/");
     let images = options.images(&patched, &modules)?;
     let accelerator = common.accelerator(&patched, &images).await?;
@@ -88,10 +84,10 @@ pub async fn main(options: Options) -> Result<u8> {
         options.ask(name, kernel, tests, loaded, &objects, &accelerator, &slots)
     };
     let (before, after) = try_join!(
-        ask("veristat-unpatched", &unpatched, &options.tests, &[]),
-        ask("veristat-patched", &patched, &options.own_tests, &modules),
+        ask("veristat-unpatched", &unpatched, &tests.unpatched, &[]),
+        ask("veristat-patched", &patched, &tests.own, &modules),
     )?;
-    let mentions_throw = |object: &str| mentions_throw(&options.tests.join(object));
+    let mentions_throw = |object: &str| mentions_throw(&tests.unpatched.join(object));
     let report = compare(&before, &after, mentions_throw);
     print!("{}", report.text(objects.len()));
     ensure!(report.same > 0, "no program is the same");
@@ -103,7 +99,7 @@ impl Options {
         let mut guest = Initramfs::base()?;
         guest.script("/bin/run-veristat", include_str!("../guest/run-veristat"));
         guest.program("/bin/bpftool", &self.prog_image)?;
-        guest.libraries(&self.tests.join("veristat"))?;
+        guest.libraries(&self.tests.unpatched.join("veristat"))?;
         guest.modules(loaded)?;
         Images::make(kernel, &guest, &self.common.log_dir)
     }
@@ -142,7 +138,7 @@ impl Options {
             cpus: CPUS,
             command: Some("exec run-veristat".to_owned()),
             shares: vec![
-                share("tests", &self.tests, false),
+                share("tests", &self.tests.unpatched, false),
                 share("modules", &tests.join("modules"), false),
                 share("results", &results, true),
             ],

@@ -32,6 +32,19 @@ pub struct Seen {
     pub prog_id: u32,
 }
 
+impl Seen {
+    /// No run has outlived its deadline by much.
+    pub fn check_late(&self) -> Result<()> {
+        ensure!(
+            self.late <= LATE,
+            "a run outlived its deadline of {:?} by {:?}",
+            self.deadline,
+            self.late
+        );
+        Ok(())
+    }
+}
+
 impl Watch {
     pub fn open() -> Result<Self> {
         let object = loader::load(object("deadline", "watch")?, &["watch"])??;
@@ -70,12 +83,7 @@ impl Watch {
             "{} runs were ended because the program was stopped",
             seen.stopped
         );
-        ensure!(
-            seen.late <= LATE,
-            "a run outlived its deadline of {:?} by {:?}",
-            seen.deadline,
-            seen.late
-        );
+        seen.check_late()?;
         let mut ended = None;
         for name in names {
             if program_id(loaded, name)? == seen.prog_id {

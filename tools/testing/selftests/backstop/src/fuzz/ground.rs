@@ -12,7 +12,7 @@ use std::ptr::NonNull;
 use anyhow::{Context, Result, bail, ensure};
 use libbpf_rs::libbpf_sys as sys;
 use libbpf_rs::{
-    AsRawLibbpf, Link, MapCore, MapFlags, MapHandle, Object as LoadedObject, ProgramInput,
+    AsRawLibbpf, Link, MapCore, MapFlags, MapHandle, Object as LoadedObject, Program, ProgramInput,
     RingBuffer, RingBufferBuilder,
 };
 
@@ -207,7 +207,7 @@ impl Ground {
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         let log = CStr::from_bytes_until_nul(&said)?.to_string_lossy();
         Ok(Ok(Loaded {
-            id: program_id(&fd)?,
+            id: Program::id_from_fd(fd.as_fd())?,
             fd,
             network,
             no_deadline: no_deadline(&log),
@@ -351,16 +351,6 @@ fn module_fd() -> Result<OwnedFd> {
             return Ok(fd);
         }
     }
-}
-
-fn program_id(fd: &OwnedFd) -> Result<u32> {
-    let mut info = sys::bpf_prog_info::default();
-    let mut len = size_of_val(&info) as u32;
-    // SAFETY: `info` is as long as `len`.
-    let error =
-        unsafe { sys::bpf_obj_get_info_by_fd(fd.as_raw_fd(), (&raw mut info).cast(), &mut len) };
-    ensure!(error == 0, "a program has no id");
-    Ok(info.id)
 }
 
 /// Why the verifier has let go of the deadline of a program.

@@ -131,12 +131,7 @@ fn freeze(_: &Armed) -> Result<()> {
         seen.runs,
         seen.stopped
     );
-    ensure!(
-        seen.late <= LATE,
-        "a run outlived its deadline of {:?} by {:?}",
-        seen.deadline,
-        seen.late
-    );
+    seen.check_late()?;
     let text = stderr(&loaded, "freeze")?;
     ensure!(
         text.contains("ERROR: Deadline exceeded") && text.contains("ERROR: Not run any more"),
