@@ -153,7 +153,8 @@ fn check_privilege() -> Result {
 /// begins until the program is let run again. A run that is ended, or not begun, returns what
 /// Documentation/bpf/deadlines.rst says for its type.
 ///
-/// Context: task; the caller has CAP_SYS_ADMIN in the initial user namespace.
+/// Context: task. The caller has CAP_SYS_ADMIN in the initial user namespace. The one who loads the
+/// program has CAP_SYS_BOOT there, since its callbacks may run with the privileges of others.
 ///
 /// @id: of the program.
 /// @stop: 1 to stop it, 0 to let it run again.
@@ -167,7 +168,7 @@ fn check_privilege() -> Result {
 /// ```c
 /// err = bpf_prog_stop(id, 1);
 /// ```
-#[kfunc(sleepable)]
+#[kfunc(sleepable, destructive)]
 fn bpf_prog_stop(id: u32, stop: u32) -> Result {
     check_privilege()?;
     let change = match stop {
@@ -206,14 +207,15 @@ fn bpf_deadline_get(setting: u32) -> i64 {
 ///
 /// C prototype: `int bpf_deadline_set(u32 setting, u64 value)`
 ///
-/// Context: task; the caller has CAP_SYS_ADMIN in the initial user namespace.
+/// Context: task. The caller has CAP_SYS_ADMIN in the initial user namespace. The one who loads the
+/// program has CAP_SYS_BOOT there, since its callbacks may run with the privileges of others.
 ///
 /// @setting: as for bpf_deadline_get().
 /// @value: 1,000 to 10,000,000 us, or 1 to 1,000,000 runs.
 ///
 /// Return: 0; `-EPERM` without the capability; `-EINVAL` for any other @setting; `-ERANGE` for a @value
 /// out of bounds.
-#[kfunc(sleepable)]
+#[kfunc(sleepable, destructive)]
 fn bpf_deadline_set(setting: u32, value: u64) -> Result {
     check_privilege()?;
     Setting::try_from(setting)?.set(value)

@@ -30,10 +30,11 @@ impl<'storage> Control<'storage> {
     pub fn open(storage: &'storage mut MaybeUninit<OpenObject>) -> Result<Self, Refusal> {
         let permission = || Refusal::Permission {
             what: "ending programs or changing limits",
-            needs: "CAP_SYS_ADMIN",
+            needs: "CAP_SYS_ADMIN and CAP_SYS_BOOT",
         };
         let capabilities = rustix::thread::capabilities(None);
-        if !capabilities.is_ok_and(|have| have.effective.contains(CapabilitySet::SYS_ADMIN)) {
+        let needed = CapabilitySet::SYS_ADMIN | CapabilitySet::SYS_BOOT;
+        if !capabilities.is_ok_and(|have| have.effective.contains(needed)) {
             return Err(permission());
         }
         if !Path::new(MODULE).exists() {
