@@ -20,7 +20,11 @@ use crate::watch::{self, Orders};
 use crate::{Common, TestProgram, Unpatched};
 
 /// Rows whose names begin so need modules that only the patched kernel has.
-const PATCHED_ONLY: [&str; 2] = ["one kfunc call", "references held"];
+const PATCHED_ONLY: [&str; 3] = [
+    "one kfunc call",
+    "references held",
+    "from deadline to ended",
+];
 /// Counting makes a machine slower.
 const COUNTING: u32 = 5;
 

@@ -2,8 +2,11 @@
 //! Times programs under BPF_PROG_TEST_RUN, one JSON line each. In a machine that counts
 //! instructions (-icount shift=0) a nanosecond is one instruction. Modules are loaded when the first
 //! program needs them, and not before: what comes earlier runs as on a kernel without any.
+//!
+//! Of a program that brings along a deadline, what runs take beyond it is counted.
 
 use std::io::{Write, stdout};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use libbpf_rs::ProgramInput;
@@ -59,7 +62,9 @@ fn run_object(object: &Object) -> Result<()> {
         let repeat = repeat
             .parse()
             .with_context(|| format!("{function}: no number"))?;
-        let result = measure(object, &function, repeat).with_context(|| row.to_owned())?;
+        let deadline = deadline(&tags).with_context(|| function.clone())?;
+        let result =
+            measure(object, &function, repeat, deadline).with_context(|| row.to_owned())?;
         let mut out = stdout().lock();
         serde_json::to_writer(&mut out, &Row { row, result })?;
         writeln!(out)?;
@@ -68,7 +73,14 @@ fn run_object(object: &Object) -> Result<()> {
     Ok(())
 }
 
-fn measure(object: &Object, function: &str, repeat: u32) -> Result<Measured> {
+/// What a program brings along for itself, or zero.
+fn deadline(tags: &[String]) -> Result<Duration> {
+    let tag = tags.iter().find_map(|tag| tag.strip_prefix("deadline_us:"));
+    let us = tag.map_or(Ok(0), str::parse).context("not a deadline")?;
+    Ok(Duration::from_micros(us))
+}
+
+fn measure(object: &Object, function: &str, repeat: u32, deadline: Duration) -> Result<Measured> {
     let loaded = match loader::load(object, &[function])? {
         Ok(loaded) => loaded,
         Err(refusal) => {
@@ -84,8 +96,11 @@ fn measure(object: &Object, function: &str, repeat: u32) -> Result<Measured> {
         ..ProgramInput::default()
     };
     let output = program(&loaded, function)?.test_run(input)?;
+    let beyond = output.duration.checked_sub(deadline);
     Ok(Measured::Ran {
         runs: repeat,
-        nanoseconds_per_run: output.duration.as_nanos(),
+        nanoseconds_per_run: beyond
+            .with_context(|| format!("it ends {:?} after its beginning", output.duration))?
+            .as_nanos(),
     })
 }
