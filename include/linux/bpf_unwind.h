@@ -77,6 +77,8 @@ struct bpf_unwind_func {
 	u16 pending;
 	/* Where a run ends, if it has a deadline: distance below r10 of struct bpf_run. */
 	u16 run;
+	/* If it has loops that may_goto leaves: distance below r10 of struct bpf_timed_may_goto. */
+	u16 may_goto;
 	u64 slots;		/* of a boundary: those that its frame may fill */
 	u64 stop;		/* what a boundary returns that is ended: a callback, so that its helper stops */
 	/* If the program's stack is not on the kernel's: what it sees as r10. */

@@ -1683,6 +1683,9 @@ int bpf_unwind_publish(struct bpf_verifier_env *env, struct bpf_prog **func)
 		f->saved = func[i]->aux->unwind_saved;
 		f->saved_regs = func[i]->aux->unwind_saved_regs;
 		f->run = frame->run;
+		/* What is put below all else. */
+		if (info[i].stack_extra == sizeof(struct bpf_timed_may_goto))
+			f->may_goto = info[i].stack_depth;
 		f->private_stack = func[i]->aux->unwind_private_stack;
 		f->area = frame->area;
 		f->pending = frame->pending;

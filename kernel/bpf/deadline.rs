@@ -43,7 +43,8 @@ mod limit;
 
 use limit::{
     Class,
-    Setting, //
+    Setting,
+    Taken, //
 };
 
 module! {
@@ -83,7 +84,7 @@ impl Supervise for Watch {
         let since = deadline.note_look(now);
         let class = Class::now(checkpoint.may_sleep());
         let spent = run.spent();
-        let exceeded = limit::exceeded(
+        let taken = limit::taken(
             spent,
             run.in_class(class as u8),
             class,
@@ -92,10 +93,14 @@ impl Supervise for Watch {
         );
 
         deadline.note_run(spent);
-        let (cause, exceeded) = match exceeded {
+        let (cause, exceeded) = match taken {
             _ if deadline.is_stopped() => (Cause::Stopped, None),
-            Some(_) => (Cause::Deadline, exceeded),
-            None => return Some(fuel::next(deadline, gap, since)),
+            Taken::All(limit) => (Cause::Deadline, Some(limit)),
+            Taken::Half => {
+                checkpoint.leave_loops();
+                return Some(fuel::next(deadline, gap, since));
+            }
+            Taken::Little => return Some(fuel::next(deadline, gap, since)),
         };
         let program = checkpoint.program();
         let Some(ending) = checkpoint.ending() else {

@@ -52,29 +52,43 @@ impl Class {
     }
 }
 
-/// Returns the deadline, in ns, that a run has exceeded which has taken `spent`, and `section`
-/// since it came to be in `class`. `own` is the one that the program has brought along.
-pub(crate) fn exceeded(
+/// How much of the time that it may take a run has taken.
+pub(crate) enum Taken {
+    Little,
+    /// Half of a default.
+    Half,
+    /// More than the deadline, in ns.
+    All(u64),
+}
+
+/// Returns what a run has taken of its time which has taken `spent`, in ns, and `section` since it
+/// came to be in `class`. `own` is the deadline that the program has brought along.
+pub(crate) fn taken(
     spent: u64,
     section: u64,
     class: Class,
     may_sleep: bool,
     own: Option<u64>,
-) -> Option<u64> {
+) -> Taken {
     let least = if may_sleep {
         Class::Sleepable
     } else {
         Class::Task
     };
     let whole = own.unwrap_or_else(|| least.limit());
-    let here = class.limit();
+    let here = match class {
+        Class::Atomic | Class::Irq => class.limit(),
+        Class::Sleepable | Class::Task => u64::MAX,
+    };
 
     if spent > whole {
-        Some(whole)
-    } else if matches!(class, Class::Atomic | Class::Irq) && section > here {
-        Some(here)
+        Taken::All(whole)
+    } else if section > here {
+        Taken::All(here)
+    } else if own.is_none() && (spent > whole / 2 || section > here / 2) {
+        Taken::Half
     } else {
-        None
+        Taken::Little
     }
 }
 

@@ -71,6 +71,11 @@ impl<'a> Checkpoint<'a> {
         Some(Run(unsafe { &mut *run }))
     }
 
+    /// Has the functions of the run leave the loops that they can leave by `may_goto`.
+    pub fn leave_loops(&self) {
+        self.throw.leave_loops()
+    }
+
     /// Returns what ends the run, or [`None`] if it cannot be ended here.
     pub fn ending(self) -> Option<Ending<'a>> {
         let walk = self.throw.walk_slowly()?;

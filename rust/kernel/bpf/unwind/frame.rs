@@ -82,6 +82,28 @@ impl<'a> Frame<'a> {
         (run != 0).then(|| self.r10().wrapping_sub(run) as *mut _)
     }
 
+    /// Has the function leave its loops at their next `may_goto`, as if they had taken too long
+    /// for that.
+    pub(super) fn leave_loops(&self) {
+        const ONE_MORE_ROUND: bindings::bpf_timed_may_goto = bindings::bpf_timed_may_goto {
+            count: 1,
+            timestamp: 1,
+        };
+        let may_goto = usize::from(self.function.raw().may_goto);
+        if may_goto == 0 {
+            return;
+        }
+
+        let state = self.r10().wrapping_sub(may_goto) as *mut bindings::bpf_timed_may_goto;
+        // SAFETY: By the type invariants. It is written when the function begins, and not in use:
+        // the function is not at a `may_goto`.
+        unsafe {
+            if (*state).count != 0 {
+                *state = ONE_MORE_ROUND;
+            }
+        }
+    }
+
     /// Returns whether the registers of the caller are known when unwinding from another frame,
     /// or from this one, stops here.
     #[inline]

@@ -168,9 +168,22 @@ impl<'a> Throw<'a> {
 
     /// Returns what is kept of the run, in the frame where it ends.
     pub(super) fn run(&self) -> Option<*mut bindings::bpf_run> {
+        self.walk_run(|_| ())
+    }
+
+    /// Has the functions of the run leave their loops at the next `may_goto`.
+    #[cold]
+    pub(super) fn leave_loops(&self) {
+        self.walk_run(|frame| frame.leave_loops());
+    }
+
+    /// Walks the frames up to the one where the run ends, and returns what is kept of it there.
+    #[inline]
+    fn walk_run(&self, mut visit: impl FnMut(&Frame<'a>)) -> Option<*mut bindings::bpf_run> {
         let mut frame = self.frame()?;
 
         loop {
+            visit(&frame);
             frame = match frame.boundary() {
                 Some(Boundary::Main | Boundary::Async) => return frame.run(),
                 Some(Boundary::Callback) => self.outside(frame)?,

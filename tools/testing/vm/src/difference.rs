@@ -2,11 +2,12 @@
 //!
 //! The tests of the unpatched source judge both kernels. Where the patch set changes tests, those of
 //! the patched source judge the patched kernel too. A test of the unpatched source that fails on purpose
-//! is named as expected, with the test of the patched source that takes its place and has to pass.
+//! is named as expected, with what takes its place and has to pass: a test of the patched source, or the
+//! same one where the patched kernel's modules are not loaded.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, bail, ensure};
 use serde::Serialize;
 
 /// What became of a test.
@@ -68,26 +69,41 @@ pub type Expectations = BTreeMap<String, Expectation>;
 
 #[derive(Debug, PartialEq, Eq)]
 pub struct Expectation {
-    /// The test of the patched source that has to pass instead.
-    pub successor: String,
+    pub successor: Successor,
     pub reason: String,
 }
 
-/// Reads lines of test, successor and reason, the last of which may have blanks.
+/// What has to pass instead.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Successor {
+    /// The test of the patched source with this name.
+    Own(String),
+    /// The same test, without the modules.
+    Bare,
+}
+
+/// The successor of tests that pass without the modules.
+const BARE: &str = "without-modules";
+
+/// Reads lines of test, successor and reason, with two blanks or more between them: names have blanks, too.
 pub fn expectations(text: &str) -> Result<Expectations> {
     let mut expectations = Expectations::new();
     for line in text.lines().map(str::trim) {
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        let (name, rest) = line.split_once(' ').unwrap_or_default();
-        let (successor, reason) = rest
-            .trim_start()
-            .split_once(' ')
-            .with_context(|| format!("'{line}' is not 'TEST SUCCESSOR REASON'"))?;
+        let columns = line.split("  ").map(str::trim);
+        let [name, successor, reason] =
+            Vec::from_iter(columns.filter(|column| !column.is_empty()))[..]
+        else {
+            bail!("'{line}' is not 'TEST  SUCCESSOR  REASON'");
+        };
         let expectation = Expectation {
-            successor: successor.to_owned(),
-            reason: reason.trim_start().to_owned(),
+            successor: match successor {
+                BARE => Successor::Bare,
+                name => Successor::Own(name.to_owned()),
+            },
+            reason: reason.to_owned(),
         };
         let before = expectations.insert(name.to_owned(), expectation);
         ensure!(before.is_none(), "'{name}' is expected twice");
@@ -145,11 +161,13 @@ fn judge(
     }
 }
 
-/// Puts the results beside each other, by name.
+/// Puts the results beside each other, by name. `own` is what the tests of the patched source find, `bare`
+/// what they find without the modules.
 pub fn compare(
     unpatched: &Outcome,
     patched: &Outcome,
     own: Option<&Outcome>,
+    bare: Option<&Outcome>,
     expectations: &Expectations,
 ) -> Vec<Row> {
     let outcomes = [Some(unpatched), Some(patched), own];
@@ -161,15 +179,23 @@ pub fn compare(
     let row = |name: &String| {
         let (unpatched, patched) = (unpatched.get(name), patched.get(name));
         let expectation = expectations.get(name);
-        let successor = expectation
-            .map(|expectation| own.map_or(Found::Absent, |own| own.get(&expectation.successor)));
+        let of = |outcome: Option<&Outcome>, name: &str| {
+            outcome.map_or(Found::Absent, |outcome| outcome.get(name))
+        };
+        let (own_judges, successor) = match expectation.map(|expectation| &expectation.successor) {
+            None => (true, None),
+            Some(Successor::Own(successor)) => (true, Some(of(own, successor))),
+            // The patched source has the same test, which fails for the same reason.
+            Some(Successor::Bare) => (false, Some(of(bare, name))),
+        };
         let own = own.map(|own| own.get(name));
+        let judging = own.filter(|_| own_judges);
         Row {
             name: name.clone(),
             unpatched,
             patched,
             own_tests: own,
-            judgement: judge(unpatched, patched, own, successor),
+            judgement: judge(unpatched, patched, judging, successor),
             reason: expectation.map(|expectation| expectation.reason.clone()),
         }
     };
@@ -270,11 +296,11 @@ mod tests {
 
     #[test]
     fn an_expectation_holds_for_its_test_only() {
-        let expectations = expectations("a b because\n").unwrap();
+        let expectations = expectations("a  b  because\n").unwrap();
         let unpatched = outcome(&[("a", Pass), ("c", Pass)]);
         let patched = outcome(&[("a", Fail), ("c", Fail)]);
         let judged = |own: Option<&Outcome>| {
-            let rows = compare(&unpatched, &patched, own, &expectations);
+            let rows = compare(&unpatched, &patched, own, None, &expectations);
             let row = |row: Row| (row.name, row.judgement, row.reason);
             Vec::from_iter(rows.into_iter().map(row))
         };
@@ -298,16 +324,31 @@ mod tests {
     }
 
     #[test]
+    fn a_test_that_passes_without_the_modules_may_fail_with_them() {
+        let expectations = expectations("a  without-modules  because\n").unwrap();
+        let (passes, fails) = (outcome(&[("a", Pass)]), outcome(&[("a", Fail)]));
+        let judged = |patched: &Outcome, bare: Option<&Outcome>| {
+            let rows = compare(&passes, patched, Some(patched), bare, &expectations);
+            rows[0].judgement
+        };
+        assert_eq!(judged(&fails, Some(&passes)), Expected);
+        assert_eq!(judged(&fails, Some(&fails)), Worse);
+        assert_eq!(judged(&fails, None), Worse);
+        // It does not change what it is to change.
+        assert_eq!(judged(&passes, Some(&passes)), Worse);
+    }
+
+    #[test]
     fn expectations_say_why() {
-        let read = expectations("# a comment\n\na/x   a/y   two words\n").unwrap();
+        let read = expectations("# a comment\n\na/x, y   a/y   two words\n").unwrap();
         let expectation = Expectation {
-            successor: "a/y".to_owned(),
+            successor: Successor::Own("a/y".to_owned()),
             reason: "two words".to_owned(),
         };
-        assert_eq!(read, [("a/x".to_owned(), expectation)].into());
-        assert!(expectations("a/x a/y\n").is_err());
+        assert_eq!(read, [("a/x, y".to_owned(), expectation)].into());
+        assert!(expectations("a/x  a/y why\n").is_err());
         assert!(expectations("a/x\n").is_err());
-        assert!(expectations("a/x a/y why\na/x a/z why\n").is_err());
+        assert!(expectations("a/x  a/y  why\na/x  a/z  why\n").is_err());
     }
 
     #[test]
@@ -315,7 +356,7 @@ mod tests {
         let unpatched = outcome(&[("a", Pass), ("a/x", Pass), ("b", Pass)]);
         let mut patched = outcome(&[("b", Pass)]);
         patched.cut.insert("a".to_owned());
-        let rows = compare(&unpatched, &patched, None, &Expectations::new());
+        let rows = compare(&unpatched, &patched, None, None, &Expectations::new());
         let found: Vec<_> = rows
             .iter()
             .map(|row| (row.name.as_str(), row.patched, row.judgement))

@@ -45,7 +45,8 @@ static int stop_in_worker(void *map, int *key, void *value)
 }
 
 SEC("syscall")
-__without_boot("a worker does not stop programs for one without CAP_SYS_BOOT") __refused_without_boot
+__without_boot("a worker does not stop programs for one without CAP_SYS_BOOT")
+__refused_without_boot
 int refuse_worker(void *ctx)
 {
 	__u32 key = 0;
