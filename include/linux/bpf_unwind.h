@@ -60,6 +60,7 @@ enum bpf_unwind_boundary {
 	BPF_UNWIND_MAIN,	/* the exception callback finishes the run */
 	BPF_UNWIND_CALLBACK,	/* ends with `stop`, and its helper's caller goes on unwinding */
 	BPF_UNWIND_ASYNC,	/* timer, workqueue, task work: ends with `stop` */
+	BPF_UNWIND_EXCEPTION,	/* the run has ended: nothing is unwound */
 };
 
 /* A function of the program. In a table they are sorted by @start. */

@@ -113,12 +113,24 @@ u32 bpf_checkpoint_at(const struct bpf_verifier_env *env, u32 insn_idx)
 	return bpf_checkpoint_weight(env, insn_idx + bpf_jmp_offset(insn) + 1, insn_idx);
 }
 
+/* Whose result the hook gets: that of the program, or of one whose main function it replaces. */
+static const struct bpf_prog *answers_for(const struct bpf_prog *prog)
+{
+	const struct bpf_prog *replaced = prog->aux->dst_prog;
+
+	if (prog->type != BPF_PROG_TYPE_EXT || !replaced || !replaced->aux->func_info ||
+	    replaced->aux->func_info[0].type_id != prog->aux->attach_btf_id)
+		return prog;
+	return replaced;
+}
+
 /*
  * What a run that is ended, or not made, returns: what the hook does if nobody
  * decides. All of it is within what the verifier lets programs of the type return.
  */
 static s64 default_result(const struct bpf_prog *prog)
 {
+	prog = answers_for(prog);
 	switch (prog->type) {
 	case BPF_PROG_TYPE_SCHED_CLS:
 	case BPF_PROG_TYPE_SCHED_ACT:

@@ -273,7 +273,10 @@ static void prepare_deadline(struct bpf_verifier_env *env)
 		drop(env, "program", "its jumps would not reach their targets");
 }
 
-/* Called when it is known which functions may throw, before any instruction is verified. */
+/*
+ * Called when it is known which functions may throw, and what the program is
+ * attached to, before any instruction is verified.
+ */
 int bpf_unwind_prepare(struct bpf_verifier_env *env)
 {
 	const struct bpf_unwind_ops *ops;
@@ -484,6 +487,13 @@ static void find_release(struct unwind_site *found, struct btf *btf, u32 type_id
 		set_release(found, btf, id);
 }
 
+/* Lists and trees are emptied under a lock of their own, which saves IRQ flags where any other does. */
+static bool is_unsafe_to_drop(struct bpf_verifier_env *env, const struct btf_record *record)
+{
+	return (bpf_obj_drop_in_nmi(env) && btf_record_has_nmi_unsafe_fields(record)) ||
+	       (bpf_in_locked_callback(env) && btf_record_has_field(record, BPF_GRAPH_ROOT));
+}
+
 int bpf_unwind_acquire_reg(struct bpf_verifier_env *env, u32 insn_idx,
 			   const struct bpf_reg_state *reg)
 {
@@ -517,8 +527,7 @@ int bpf_unwind_acquire_reg(struct bpf_verifier_env *env, u32 insn_idx,
 		found.slot.meta = btf_find_struct_meta(reg->btf, reg->btf_id);
 		/* A node that is taken out of a list or tree is known by the node in it. */
 		found.slot.offset = reg->var_off.value;
-		found.known = !found.slot.meta || !bpf_obj_drop_in_nmi(env) ||
-			      !btf_record_has_nmi_unsafe_fields(found.slot.meta->record);
+		found.known = !found.slot.meta || !is_unsafe_to_drop(env, found.slot.meta->record);
 		break;
 	default:
 		found.slot.name = "resource";
@@ -710,7 +719,7 @@ static int check_site(struct bpf_verifier_env *env, const struct unwind_site *si
 		return 0;
 	if (site->slot.kind == BPF_UNWIND_OBJ || site->slot.kind == BPF_UNWIND_PERCPU_OBJ)
 		return refuse(env, site->insn_idx, site->slot.name,
-			      "it has fields that cannot be freed in NMI, where the program may run",
+			      "it has fields that cannot be freed in NMI or under a lock, where the program may run",
 			      "Release it before anything may throw.");
 	return refuse(env, site->insn_idx, site->slot.name,
 		      "there is not exactly one function that releases it",
@@ -1310,7 +1319,7 @@ static void emit_run(struct emit *e, const struct bpf_unwind_env *unwind)
 	put(e, stopped[1]);
 	put(e, BPF_LDX_MEM(BPF_W, BPF_REG_0, BPF_REG_0, 0));
 	put(e, BPF_JMP_IMM(BPF_JEQ, BPF_REG_0, 0, 2));
-	put(e, BPF_MOV64_IMM(BPF_REG_0, unwind->deadline->result));
+	put(e, BPF_MOV64_IMM(BPF_REG_0, e->frame == unwind->frames ? unwind->deadline->result : 0));
 	put(e, BPF_EXIT_INSN());
 	put(e, BPF_ST_MEM(BPF_DW, BPF_REG_10, -e->frame->run + offsetof(struct bpf_run, last), 0));
 }
@@ -1371,12 +1380,16 @@ static int emit_insn(struct bpf_verifier_env *env, struct emit *e, u32 insn_idx,
 		jump = e->cnt;
 		put(e, BPF_JMP_IMM(BPF_JEQ, BPF_REG_1, 0, 0));
 		put(e, BPF_LDX_MEM(BPF_DW, BPF_REG_1, BPF_REG_10, 8 - e->frame->pending));
-		if (unwind->throws) {
+		/*
+		 * A run that is ended goes on with the registers of the caller of any
+		 * boundary, which a checkpoint captures and a throw does not.
+		 */
+		if (unwind->deadline) {
+			put(e, checkpoint(0));
+		} else {
 			put(e, again[0]);
 			put(e, again[1]);
 			put(e, BPF_CALL_KFUNC(0, bpf_throw_kfunc_id()));
-		} else {
-			put(e, checkpoint(0));
 		}
 		e->insns[jump].off = e->cnt - jump - 1;
 	}
@@ -1692,7 +1705,8 @@ int bpf_unwind_publish(struct bpf_verifier_env *env, struct bpf_prog **func)
 		f->slots = frame->boundary ? frame->slots : 0;
 		f->stop = i || !unwind->deadline ? frame->stops : unwind->deadline->result;
 		f->boundary = !i ? BPF_UNWIND_MAIN :
-			      !info[i].is_cb || info[i].is_exception_cb ? BPF_UNWIND_NO_BOUNDARY :
+			      info[i].is_exception_cb ? BPF_UNWIND_EXCEPTION :
+			      !info[i].is_cb ? BPF_UNWIND_NO_BOUNDARY :
 			      info[i].is_async_cb ? BPF_UNWIND_ASYNC : BPF_UNWIND_CALLBACK;
 	}
 	sort(table->funcs, table->nr_funcs, sizeof(*table->funcs), compare_funcs, NULL);

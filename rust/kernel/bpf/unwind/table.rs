@@ -95,6 +95,8 @@ pub enum Boundary {
     Callback,
     /// A function that is called back later: it ends.
     Async,
+    /// The exception callback: what it calls is not unwound, the run has ended.
+    Exception,
 }
 
 /// A function of a program.
@@ -120,6 +122,7 @@ impl Function {
             bindings::bpf_unwind_boundary_BPF_UNWIND_MAIN => Some(Boundary::Main),
             bindings::bpf_unwind_boundary_BPF_UNWIND_CALLBACK => Some(Boundary::Callback),
             bindings::bpf_unwind_boundary_BPF_UNWIND_ASYNC => Some(Boundary::Async),
+            bindings::bpf_unwind_boundary_BPF_UNWIND_EXCEPTION => Some(Boundary::Exception),
             _ => None,
         }
     }

@@ -187,6 +187,7 @@ impl<'a> Throw<'a> {
             frame = match frame.boundary() {
                 Some(Boundary::Main | Boundary::Async) => return frame.run(),
                 Some(Boundary::Callback) => self.outside(frame)?,
+                Some(Boundary::Exception) => return None,
                 None => match frame.caller(self.table) {
                     Some(caller) => caller,
                     None => self.traced(frame)?.1,
@@ -264,6 +265,7 @@ impl<'a> Throw<'a> {
                 Stop::Callback(frame, Pending(self.outside(frame)?.pending()?))
             }
             (None, Boundary::Async) => Stop::Async(frame),
+            (None, Boundary::Exception) => return None,
         };
 
         Some(Walk { stop, frames })

@@ -124,3 +124,28 @@ int both_ways(void *ctx)
 		bpf_throw(1);
 	return 2;
 }
+
+/* Longer than the deadline of its program. */
+static __noinline int take_some_time(void)
+{
+	int i;
+
+	bpf_for(i, 0, 400000)
+		sum += one;
+	return 7;
+}
+
+__noinline int handle_slowly(__u64 cookie)
+{
+	return take_some_time();
+}
+
+SEC("tc")
+__description("what an exception callback calls is not ended: the run has ended already")
+__watched __deadline_us(1000) __exception_cb(handle_slowly) __event(test_run) __retval(7)
+int below_exception_callback(void *ctx)
+{
+	if (one)
+		bpf_throw(COOKIE);
+	return 1;
+}

@@ -243,3 +243,22 @@ int slow_call(void *ctx)
 	}
 	return 2;
 }
+
+const volatile bool never;
+
+static long walk_from_element(struct bpf_map *map, __u32 *key, __u64 *value, void *ctx)
+{
+	bpf_for_each_map_elem(&elements, add_element, NULL, 0);
+	return 0;
+}
+
+SEC("tc")
+__description("who runs a program finds its registers when callbacks are ended, with a throw in dead code")
+__module(bpf_unwind) __module(bpf_deadline) __soon __event(test_run) __retval(-1) __expires
+int dead_throw(void *ctx)
+{
+	if (never)
+		bpf_throw(COOKIE);
+	bpf_for_each_map_elem(&elements, walk_from_element, NULL, 0);
+	return 2;
+}

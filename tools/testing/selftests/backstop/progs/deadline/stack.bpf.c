@@ -122,6 +122,13 @@ int replacement(struct __sk_buff *skb)
 	return 7;
 }
 
+SEC("freplace/replace_target") __soon
+int replacement_of_main(struct __sk_buff *skb)
+{
+	stay('a');
+	return 7;
+}
+
 /* On the entry of a function that the one above calls. */
 SEC("fentry/bpf_unwind_object_label") __soon
 int below(void *ctx)

@@ -479,3 +479,43 @@ int box_locked(void *ctx)
 	bpf_obj_drop(locked);
 	return 0;
 }
+
+struct leaf {
+	struct bpf_list_node node;
+};
+
+struct holder {
+	struct bpf_spin_lock lock;
+	struct bpf_list_head leaves __contains(leaf, node);
+};
+
+private(B) struct holder __kptr *stashed;
+
+static bool less_takes_a_list(struct bpf_rb_node *a, const struct bpf_rb_node *b)
+{
+	struct holder *holder = bpf_kptr_xchg(&stashed, NULL);
+
+	if (holder)
+		bpf_throw(COOKIE);
+	return true;
+}
+
+SEC("tc")
+__description("an object with a list is not dropped under the lock of a tree: that saves IRQ flags, too")
+__refused("bpf_throw cannot release holder acquired at insn {{[0-9]+}}: it has fields that cannot be freed in NMI or under a lock")
+int refuse_list_in_less(void *ctx)
+{
+	struct item *node = item('a');
+	struct leaf *leaf;
+
+	if (!node)
+		return 1;
+	/* Without a use, the type is not in BTF. */
+	leaf = new(struct leaf);
+	if (leaf)
+		bpf_obj_drop(leaf);
+	bpf_spin_lock(&lock);
+	bpf_rbtree_add(&root, &node->tree, less_takes_a_list);
+	bpf_spin_unlock(&lock);
+	return 0;
+}

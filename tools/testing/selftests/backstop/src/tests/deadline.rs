@@ -69,6 +69,11 @@ pub fn tests() -> Vec<Test> {
             freplace,
         ),
         test(
+            "freplace_main",
+            "a program that replaces a whole one has the hook go on as that would",
+            freplace_main,
+        ),
+        test(
             "below",
             "a program on a function's entry is ended, and the one that calls the function goes on",
             below,
@@ -252,16 +257,29 @@ fn hardened(_: &Armed) -> Result<()> {
 }
 
 fn freplace(_: &Armed) -> Result<()> {
+    // 40 is added to what the function returns.
+    ends_replacement("replacement", "replaceable", 40)
+}
+
+fn freplace_main(_: &Armed) -> Result<()> {
+    const TC_ACT_UNSPEC: i32 = -1;
+    ends_replacement("replacement_of_main", "replace_target", TC_ACT_UNSPEC)
+}
+
+/// A program that replaces a function of another one is ended, and that one returns `expected`.
+fn ends_replacement(replacement: &str, function: &str, expected: i32) -> Result<()> {
     let ledger = Ledger::open()?;
     let loaded = load_from("stack", &["replace_target"])?;
     let fd = program(&loaded, "replace_target")?.as_fd().as_raw_fd();
-    let replacing =
-        loader::load_with(object("deadline", "stack")?, &["replacement"], |program| {
-            Ok(program.set_attach_target(fd, Some("replaceable".into()))?)
-        })??;
-    let _link = program(&replacing, "replacement")?.attach()?;
+    let replacing = loader::load_with(object("deadline", "stack")?, &[replacement], |program| {
+        Ok(program.set_attach_target(fd, Some(function.into()))?)
+    })??;
+    let _link = program(&replacing, replacement)?.attach()?;
     let result = run(&loaded, "replace_target")?;
-    ensure!(result == 40, "the caller returned {result}, not 40 and 0");
+    ensure!(
+        result == expected,
+        "the caller returned {result}, not {expected}"
+    );
     ledger.settle_released("a", 1)
 }
 
