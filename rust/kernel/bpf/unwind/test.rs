@@ -438,6 +438,21 @@ mod tests {
     }
 
     #[test]
+    fn what_an_exception_callback_calls_is_left_alone() -> Result {
+        let (mut fake, mut stack) = (Fake::new()?, Stack::new());
+        fake.functions[SUBPROG].boundary = bindings::bpf_unwind_boundary_BPF_UNWIND_EXCEPTION as u8;
+        let _ = stack.enter(KERNEL);
+        // What its caller has in the register for frames looks like that of a trampoline.
+        let _ = stack.trace(inside(MAIN), None);
+        let _ = stack.enter(KERNEL);
+        let _ = stack.enter(inside(SUBPROG));
+
+        let mut regs = fake.throw(&stack, inside(INNER));
+        assert!(unwind(&mut regs, false).is_none());
+        Ok(())
+    }
+
+    #[test]
     fn no_boundary_without_a_trampoline_is_left_alone() -> Result {
         let (mut fake, mut stack) = (Fake::new()?, Stack::new());
         // Its caller's frame pointer is no address.
