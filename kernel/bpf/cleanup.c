@@ -233,7 +233,7 @@ static bool has_refcounted_argument(const struct bpf_prog_aux *aux)
 }
 
 /* Whether the kernel has something to do when the program has returned. */
-static bool has_epilogue(struct bpf_verifier_env *env)
+bool bpf_has_epilogue(struct bpf_verifier_env *env)
 {
 	return env->ops->gen_epilogue &&
 	       env->ops->gen_epilogue(env->epilogue_buf, env->prog, 0) > 0;
@@ -267,7 +267,7 @@ static void prepare_deadline(struct bpf_verifier_env *env)
 	unwind->deadline->callback = env->exception_callback_subprog;
 	if (has_refcounted_argument(env->prog->aux))
 		drop(env, "argument", "the program got it with its call");
-	else if (has_epilogue(env))
+	else if (bpf_has_epilogue(env))
 		drop(env, "program", "what follows it would not run");
 	else if (has_far_jumps(env->prog))
 		drop(env, "program", "its jumps would not reach their targets");

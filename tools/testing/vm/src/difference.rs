@@ -182,19 +182,18 @@ pub fn compare(
         let of = |outcome: Option<&Outcome>, name: &str| {
             outcome.map_or(Found::Absent, |outcome| outcome.get(name))
         };
-        let (own_judges, successor) = match expectation.map(|expectation| &expectation.successor) {
-            None => (true, None),
-            Some(Successor::Own(successor)) => (true, Some(of(own, successor))),
+        let own_found = own.map(|own| own.get(name));
+        let (judging, successor) = match expectation.map(|expectation| &expectation.successor) {
+            None => (own_found, None),
+            Some(Successor::Own(successor)) => (own_found, Some(of(own, successor))),
             // The patched source has the same test, which fails for the same reason.
-            Some(Successor::Bare) => (false, Some(of(bare, name))),
+            Some(Successor::Bare) => (None, Some(of(bare, name))),
         };
-        let own = own.map(|own| own.get(name));
-        let judging = own.filter(|_| own_judges);
         Row {
             name: name.clone(),
             unpatched,
             patched,
-            own_tests: own,
+            own_tests: own_found,
             judgement: judge(unpatched, patched, judging, successor),
             reason: expectation.map(|expectation| expectation.reason.clone()),
         }
