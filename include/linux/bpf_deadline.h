@@ -6,7 +6,8 @@
  * backwards and of tail calls, and into functions that are called back. Each
  * takes from the fuel of its CPU what the code up to the next one is worth. When
  * the fuel is used up, which is about a millisecond later, the checkpoint asks a
- * module whether the run goes on.
+ * module whether the run goes on. Each run has fuel of its own: the one that it is
+ * called by, or has interrupted, goes on with what that had.
  */
 #ifndef _LINUX_BPF_DEADLINE_H
 #define _LINUX_BPF_DEADLINE_H
@@ -22,6 +23,8 @@ struct module;
 
 /* src_reg of BPF_JMP | BPF_JCOND; imm is what it takes from the fuel, 0 that a throw may go on. */
 #define BPF_CHECKPOINT	1
+/* The same; swaps the fuel with what is in the frame at the offset imm, dst_reg is BPF_REG_FP. */
+#define BPF_SWAP_FUEL	2
 
 /*
  * What a jump backwards takes for each instruction up to its target, and at most.
@@ -31,6 +34,8 @@ struct module;
 #define BPF_CHECKPOINT_NEXT	8
 #define BPF_CHECKPOINT_CALL	128
 #define BPF_CHECKPOINT_MAX	BIT(12)
+/* What may be executed without a checkpoint: if it can be more, calls have one, too. */
+#define BPF_CHECKPOINT_FREE	BIT(18)
 
 /* Bounds of a deadline that a program brings along: declaration tag "deadline_us:N". */
 #define BPF_DEADLINE_MIN_US	1000
@@ -49,6 +54,7 @@ struct bpf_run {
 	u64 last;		/* when the run was looked at, 0: not yet */
 	u64 spent;		/* since it was looked at first */
 	u64 section;		/* spent when it came to be in the context it is in, and which that is */
+	u32 fuel;		/* of the run outside, which this one is called by or has interrupted */
 };
 
 struct bpf_deadline {
@@ -56,7 +62,7 @@ struct bpf_deadline {
 	u64 limit;		/* ns, by declaration tag; 0 if it has none */
 	s64 result;		/* of a run that is ended, or not run */
 	u32 stopped;		/* enum bpf_stopped, looked at by the program's first instructions */
-	u32 refill;		/* fuel that lasts about a millisecond */
+	u32 refill;		/* fuel that lasts about a millisecond, which runs begin with, too */
 	u64 looked_at;		/* when a run was last, by whatever CPU, ns of CLOCK_MONOTONIC */
 	bool callback;		/* the program has an exception callback of its own */
 	/* For reports. */
@@ -89,6 +95,9 @@ void bpf_deadline_unregister(const struct bpf_deadline_ops *ops);
 /* Has every CPU ask at its next checkpoint. Any context in which interrupts are on. */
 void bpf_deadline_kick(void);
 
+/* The run ends without its last instructions: gives the fuel back to the one outside. */
+void bpf_run_ended(const struct bpf_run *run);
+
 /* In assembly: asks, all registers of the program preserved. */
 void bpf_checkpoint_stub(void);
 /* What that calls. Returns whether the program goes on where @regs say. */
@@ -98,7 +107,8 @@ bool bpf_checkpoint(struct bpf_unwind_regs *regs);
 struct bpf_deadline *bpf_deadline_alloc(struct bpf_verifier_env *env);
 void bpf_deadline_free(struct bpf_deadline *deadline);
 bool bpf_jumps_back(struct bpf_insn *insn);
+bool bpf_is_tail_call(const struct bpf_insn *insn);
 u32 bpf_checkpoint_weight(const struct bpf_verifier_env *env, u32 from, u32 to);
-u32 bpf_checkpoint_at(const struct bpf_verifier_env *env, u32 insn_idx);
+u32 bpf_checkpoint_at(const struct bpf_verifier_env *env, u32 insn_idx, bool calls);
 
 #endif /* _LINUX_BPF_DEADLINE_H */

@@ -62,6 +62,11 @@ void bpf_deadline_kick(void)
 }
 EXPORT_SYMBOL_FOR_MODULES(bpf_deadline_kick, "bpf_deadline");
 
+void bpf_run_ended(const struct bpf_run *run)
+{
+	this_cpu_write(bpf_checkpoint_fuel, run->fuel);
+}
+
 BTF_ID_LIST_SINGLE(iter_num_next_ids, func, bpf_iter_num_next)
 
 static u32 insn_weight(const struct bpf_insn *insn)
@@ -84,7 +89,7 @@ u32 bpf_checkpoint_weight(const struct bpf_verifier_env *env, u32 from, u32 to)
 	return weight;
 }
 
-static bool is_tail_call(const struct bpf_insn *insn)
+bool bpf_is_tail_call(const struct bpf_insn *insn)
 {
 	return insn->code == (BPF_JMP | BPF_CALL) && !insn->src_reg &&
 	       insn->imm == BPF_FUNC_tail_call;
@@ -101,12 +106,14 @@ bool bpf_jumps_back(struct bpf_insn *insn)
 /*
  * Fuel that a checkpoint in front of the instruction takes, 0 if none has to be
  * there: every loop has a jump backwards, and every chain of programs a tail call.
+ * What takes long without them consists of @calls.
  */
-u32 bpf_checkpoint_at(const struct bpf_verifier_env *env, u32 insn_idx)
+u32 bpf_checkpoint_at(const struct bpf_verifier_env *env, u32 insn_idx, bool calls)
 {
 	struct bpf_insn *insn = &env->prog->insnsi[insn_idx];
 
-	if (is_tail_call(insn) || insn->code == (BPF_JMP | BPF_JA | BPF_X))
+	if (bpf_is_tail_call(insn) || insn->code == (BPF_JMP | BPF_JA | BPF_X) ||
+	    (calls && insn->code == (BPF_JMP | BPF_CALL)))
 		return BPF_CHECKPOINT_CALL;
 	if (!bpf_jumps_back(insn))
 		return 0;

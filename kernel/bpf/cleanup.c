@@ -89,6 +89,7 @@ struct unwind_frame {
 	u16 depth;		/* of the whole frame */
 	bool boundary;
 	bool ends;		/* has checkpoints, or calls what has */
+	u32 weight;		/* of all that it executes at most, but for loops */
 	bool calls_end;		/* calls what has */
 	bool called_back;	/* synchronously, and may throw */
 	bool stops;		/* of a callback: non-zero makes its helper stop */
@@ -198,11 +199,40 @@ static int again(const struct bpf_verifier_env *env)
 	return env->unwind->table ? -EAGAIN : 0;
 }
 
+/* Whether some function may take long even without a loop, in what it calls. */
+static bool is_long(struct bpf_verifier_env *env)
+{
+	const struct bpf_subprog_info *info = env->subprog_info;
+	const struct bpf_insn *insn = env->prog->insnsi;
+	struct unwind_frame *frames = env->unwind->frames;
+	int k, subprog, callee;
+	u64 weight;
+	u32 i;
+
+	/* Callees before callers, see sort_subprogs_topo(). */
+	for (k = 0; k < env->subprog_cnt; k++) {
+		subprog = env->subprog_topo_order[k];
+		weight = 0;
+		for (i = info[subprog].start; i < info[subprog + 1].start; i++) {
+			weight += bpf_checkpoint_weight(env, i, i);
+			callee = bpf_pseudo_call(&insn[i]) ?
+				 bpf_find_subprog(env, i + insn[i].imm + 1) : -1;
+			if (callee >= 0)
+				weight += frames[callee].weight;
+		}
+		if (weight > BPF_CHECKPOINT_FREE)
+			return true;
+		frames[subprog].weight = weight;
+		cond_resched();
+	}
+	return false;
+}
+
 /* Notes where checkpoints have to be; returns whether there are any. */
 static bool find_checkpoints(struct bpf_verifier_env *env)
 {
 	const struct bpf_insn *insn = env->prog->insnsi;
-	bool found = false;
+	bool found = false, calls = is_long(env);
 	u32 i, subprog = 0;
 
 	for (i = 0; i < env->prog->len; i++) {
@@ -212,7 +242,7 @@ static bool find_checkpoints(struct bpf_verifier_env *env)
 		found |= bpf_pseudo_func(&insn[i]);
 		/* An exception callback runs when the run has ended. */
 		if (!env->subprog_info[subprog].is_exception_cb)
-			env->unwind->insns[i].checkpoint = bpf_checkpoint_at(env, i);
+			env->unwind->insns[i].checkpoint = bpf_checkpoint_at(env, i, calls);
 		found |= !!env->unwind->insns[i].checkpoint;
 		if (bpf_is_ldimm64(&insn[i]))
 			i++;
@@ -239,21 +269,6 @@ bool bpf_has_epilogue(struct bpf_verifier_env *env)
 	       env->ops->gen_epilogue(env->epilogue_buf, env->prog, 0) > 0;
 }
 
-/* Whether jumps stay within reach when checkpoints are put between them and their targets. */
-static bool has_far_jumps(const struct bpf_prog *prog)
-{
-	u32 i;
-
-	for (i = 0; i < prog->len; i++) {
-		u8 class = BPF_CLASS(prog->insnsi[i].code);
-
-		if ((class == BPF_JMP || class == BPF_JMP32) &&
-		    abs(prog->insnsi[i].off) > S16_MAX / 8)
-			return true;
-	}
-	return false;
-}
-
 /* Keeps the deadline of the program if that can run long, and can be ended. */
 static void prepare_deadline(struct bpf_verifier_env *env)
 {
@@ -269,13 +284,11 @@ static void prepare_deadline(struct bpf_verifier_env *env)
 		drop(env, "argument", "the program got it with its call");
 	else if (bpf_has_epilogue(env))
 		drop(env, "program", "what follows it would not run");
-	else if (has_far_jumps(env->prog))
-		drop(env, "program", "its jumps would not reach their targets");
 }
 
 /*
- * Called when it is known which functions may throw, and what the program is
- * attached to, before any instruction is verified.
+ * Called when it is known which functions may throw, what calls what, and what the
+ * program is attached to, before any instruction is verified.
  */
 int bpf_unwind_prepare(struct bpf_verifier_env *env)
 {
@@ -1308,20 +1321,37 @@ static struct bpf_insn checkpoint(u32 fuel)
 	return BPF_RAW_INSN(BPF_JMP | BPF_JCOND, 0, BPF_CHECKPOINT, 0, fuel);
 }
 
-/* A run begins: not at all if the program is stopped. */
+static struct bpf_insn swap_fuel(const struct unwind_frame *frame)
+{
+	return BPF_RAW_INSN(BPF_JMP | BPF_JCOND, BPF_REG_FP, BPF_SWAP_FUEL, 0,
+			    -frame->run + (int)offsetof(struct bpf_run, fuel));
+}
+
+/* A run begins: not at all if the program is stopped. No function has a fifth argument here. */
 static void emit_run(struct emit *e, const struct bpf_unwind_env *unwind)
 {
-	const struct bpf_insn stopped[2] = {
-		BPF_LD_IMM64(BPF_REG_0, (unsigned long)&unwind->deadline->stopped)
+	const struct bpf_insn deadline[2] = {
+		BPF_LD_IMM64(BPF_REG_5, (unsigned long)unwind->deadline)
 	};
+	int run = -e->frame->run;
 
-	put(e, stopped[0]);
-	put(e, stopped[1]);
-	put(e, BPF_LDX_MEM(BPF_W, BPF_REG_0, BPF_REG_0, 0));
+	put(e, deadline[0]);
+	put(e, deadline[1]);
+	put(e, BPF_LDX_MEM(BPF_W, BPF_REG_0, BPF_REG_5, offsetof(struct bpf_deadline, stopped)));
 	put(e, BPF_JMP_IMM(BPF_JEQ, BPF_REG_0, 0, 2));
 	put(e, BPF_MOV64_IMM(BPF_REG_0, e->frame == unwind->frames ? unwind->deadline->result : 0));
 	put(e, BPF_EXIT_INSN());
-	put(e, BPF_ST_MEM(BPF_DW, BPF_REG_10, -e->frame->run + offsetof(struct bpf_run, last), 0));
+	put(e, BPF_LDX_MEM(BPF_W, BPF_REG_5, BPF_REG_5, offsetof(struct bpf_deadline, refill)));
+	put(e, BPF_STX_MEM(BPF_W, BPF_REG_10, BPF_REG_5, run + offsetof(struct bpf_run, fuel)));
+	put(e, swap_fuel(e->frame));
+	put(e, BPF_ST_MEM(BPF_DW, BPF_REG_10, run + offsetof(struct bpf_run, last), 0));
+}
+
+/* A run leaves its frame here, in a tail call perhaps. */
+static bool leaves(const struct unwind_frame *frame, const struct bpf_insn *insn)
+{
+	return frame->run &&
+	       (insn->code == (BPF_JMP | BPF_EXIT) || bpf_is_tail_call(insn));
 }
 
 /* Everything that is inserted round one instruction; returns how much before it, or an error. */
@@ -1366,8 +1396,12 @@ static int emit_insn(struct bpf_verifier_env *env, struct emit *e, u32 insn_idx,
 		put(e, aux[0]);
 		put(e, aux[1]);
 	}
+	if (leaves(e->frame, &insn))
+		put(e, swap_fuel(e->frame));
 	before = e->cnt;
 	put(e, insn);
+	if (leaves(e->frame, &insn) && bpf_is_tail_call(&insn))
+		put(e, swap_fuel(e->frame));
 	if (site)
 		emit_acquire_behind(e, unwind, site, lock_irq);
 	if (unwind->held & BIT(BPF_UNWIND_RCU) && noted->ops & (OP_RCU_ENTER | OP_RCU_LEAVE))
@@ -1517,8 +1551,78 @@ static int layout_frames(struct bpf_verifier_env *env)
 	return 0;
 }
 
+/*
+ * All that takes the place of one instruction. Returns how much of it comes before
+ * that, and in @prologue how much runs only when its function begins, or an error.
+ */
+static int emit(struct bpf_verifier_env *env, struct emit *e, u32 insn_idx, u32 pos, int subprog,
+		u32 *prologue)
+{
+	const struct bpf_subprog_info *info = &env->subprog_info[subprog];
+	const struct bpf_unwind_env *unwind = env->unwind;
+	struct unwind_frame *frame = &env->unwind->frames[subprog];
+	u32 slot;
+
+	e->frame = frame;
+	e->cnt = 0;
+	if (pos == info->start) {
+		if (frame->run)
+			emit_run(e, unwind);
+		for (slot = 0; frame->boundary && slot < unwind->nr_slots; slot++) {
+			if (frame->slots & BIT_ULL(slot))
+				put(e, BPF_ST_MEM(BPF_DW, BPF_REG_10, slot_off(e, slot), 0));
+		}
+		if (takes_base(unwind, subprog))
+			put(e, BPF_STX_MEM(BPF_DW, BPF_REG_10, BPF_REG_0, -frame->base));
+		if (unwind->deadline && frame->stops && !frame->run)
+			put(e, checkpoint(bpf_checkpoint_weight(env, pos, info[1].start - 1)));
+	}
+	*prologue = e->cnt;
+	return emit_insn(env, e, insn_idx, pos);
+}
+
+/*
+ * Whether jumps reach their targets with all that is put in between, and with as
+ * much again of what the verifier puts there later; if not, there is no deadline.
+ */
+static int check_jumps(struct bpf_verifier_env *env, struct emit *e)
+{
+	const struct bpf_subprog_info *info = env->subprog_info;
+	struct bpf_insn *insn = env->prog->insnsi;
+	u32 i, prologue, len = env->prog->len;
+	int subprog = 0, err = 0;
+	u32 *at;
+
+	if (!env->unwind->deadline)
+		return 0;
+	at = kvmalloc_array(len + 1, sizeof(*at), GFP_KERNEL_ACCOUNT);
+	if (!at)
+		return -ENOMEM;
+	at[0] = 0;
+	for (i = 0; i < len; i++) {
+		if (i == info[subprog + 1].start)
+			subprog++;
+		emit(env, e, i, i, subprog, &prologue);
+		at[i + 1] = at[i] + e->cnt;
+		cond_resched();
+	}
+	for (i = 0; i < len && !err; i++) {
+		u8 class = BPF_CLASS(insn[i].code), op = BPF_OP(insn[i].code);
+
+		/* Of those with 32 bits there need not be any. */
+		if ((class != BPF_JMP && class != BPF_JMP32) || op == BPF_CALL ||
+		    op == BPF_EXIT || insn[i].code == (BPF_JMP32 | BPF_JA))
+			continue;
+		if (abs((int)(at[i + 1 + insn[i].off] - at[i + 1])) > S16_MAX / 2 &&
+		    drop_deadline(env, "program", "its jumps would not reach their targets"))
+			err = -EAGAIN;
+	}
+	kvfree(at);
+	return err;
+}
+
 /* Which slots there are, and where each function keeps what. */
-static int plan(struct bpf_verifier_env *env)
+static int plan(struct bpf_verifier_env *env, struct emit *e)
 {
 	struct bpf_subprog_info *info = env->subprog_info;
 	struct bpf_unwind_env *unwind = env->unwind;
@@ -1528,6 +1632,7 @@ static int plan(struct bpf_verifier_env *env)
 	do {
 		err = allocate_slots(env);
 		err = err ?: layout_frames(env);
+		err = err ?: check_jumps(env, e);
 	} while (err == -EAGAIN && needed(unwind));
 	if (err)
 		return err == -EAGAIN ? 0 : err;
@@ -1582,8 +1687,7 @@ int bpf_unwind_instrument(struct bpf_verifier_env *env)
 {
 	struct bpf_unwind_env *unwind = env->unwind;
 	struct bpf_subprog_info *info = env->subprog_info;
-	u32 i, len, delta = 0, subprog = 0, prologue, slot;
-	struct unwind_frame *frame;
+	u32 i, len, delta = 0, subprog = 0, prologue;
 	struct emit e = {};
 	int before, err;
 
@@ -1597,48 +1701,31 @@ int bpf_unwind_instrument(struct bpf_verifier_env *env)
 	unwind->ops = NULL;
 	if (unwind->out_of_memory)
 		return -ENOMEM;
-	err = plan(env);
+	e.insns = kvmalloc_objs(*e.insns, 4 * INSNS_PER_SLOT * BPF_UNWIND_MAX_SLOTS + INSNS_FIXED);
+	if (!e.insns)
+		return -ENOMEM;
+	err = plan(env, &e);
 	if (err)
-		return err;
+		goto out;
 	if (!needed(unwind)) {
 		bpf_unwind_table_free(unwind->table);
 		unwind->table = NULL;
-		return 0;
+		goto out;
 	}
 	unwind->table->nr_slots = unwind->nr_slots;
 	env->prog->jit_required = true;
 
-	e.insns = kvmalloc_objs(*e.insns, 4 * INSNS_PER_SLOT * BPF_UNWIND_MAX_SLOTS + INSNS_FIXED);
-	if (!e.insns)
-		return -ENOMEM;
 	len = env->prog->len;
 	for (i = 0; i < len && !err; i++) {
 		if (i + delta == info[subprog + 1].start)
 			subprog++;
-		frame = &unwind->frames[subprog];
-		e.frame = frame;
-		e.cnt = 0;
-		if (i + delta == info[subprog].start) {
-			if (frame->run)
-				emit_run(&e, unwind);
-			for (slot = 0; frame->boundary && slot < unwind->nr_slots; slot++) {
-				if (frame->slots & BIT_ULL(slot))
-					put(&e, BPF_ST_MEM(BPF_DW, BPF_REG_10,
-							   slot_off(&e, slot), 0));
-			}
-			if (takes_base(unwind, subprog))
-				put(&e, BPF_STX_MEM(BPF_DW, BPF_REG_10, BPF_REG_0, -frame->base));
-			if (unwind->deadline && frame->stops && !frame->run)
-				put(&e, checkpoint(bpf_checkpoint_weight(env, i + delta,
-									 info[subprog + 1].start - 1)));
-		}
-		prologue = e.cnt;
-		before = emit_insn(env, &e, i, i + delta);
+		before = emit(env, &e, i, i + delta, subprog, &prologue);
 		if (e.cnt == 1)
 			continue;
 		err = insert(env, &e, i + delta, prologue, before);
 		delta += e.cnt - 1;
 	}
+out:
 	kvfree(e.insns);
 	return err;
 }

@@ -6,8 +6,8 @@ use kernel::bpf::unwind::Deadline;
 
 /// Bounds of the fuel.
 ///
-/// The fuel of a CPU is used up by whatever program runs next: the most that there is must not last
-/// long in one that calls slow functions, 2,048 times at most. The least is worth less than a call.
+/// What has been learned in a tight loop may be followed by slow functions: the most that there is
+/// must not last for many of those, 2,048 calls. The least is worth less than one.
 const MIN: u32 = 1 << 3;
 const MAX: u32 = 1 << 18;
 

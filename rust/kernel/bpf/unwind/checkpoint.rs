@@ -110,15 +110,16 @@ impl Run<'_> {
 
     /// Takes the time. Returns how long it has been since the checkpoint before, or [`None`] if
     /// this is the first one.
+    ///
+    /// What has taken time here has taken it from the run outside, too: that is looked at as soon
+    /// as it goes on.
     #[inline]
     pub fn advance(&mut self, now: u64) -> Option<u64> {
         let last = core::mem::replace(&mut self.0.last, now);
+        self.0.fuel = 0;
         if last == 0 {
-            *self.0 = bindings::bpf_run {
-                last: now,
-                spent: 0,
-                section: 0,
-            };
+            self.0.spent = 0;
+            self.0.section = 0;
             return None;
         }
 

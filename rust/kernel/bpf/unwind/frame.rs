@@ -149,6 +149,26 @@ impl<'a> Frame<'a> {
         // SAFETY: By the type invariants.
         unsafe { arch::restore(regs, self.fp, self.saved(), arch::Saved::of(self.function)) };
     }
+
+    /// Ends a boundary, and the run with it.
+    pub(super) fn end_run(&self, regs: &mut bindings::bpf_unwind_regs) {
+        self.leave_run();
+        self.end(regs);
+    }
+
+    /// Notes that what is left of the function does not belong to the run.
+    #[inline]
+    pub(super) fn leave_run(&self) {
+        if let Some(run) = self.run() {
+            Self::give_back_fuel(run);
+        }
+    }
+
+    #[cold]
+    fn give_back_fuel(run: *mut bindings::bpf_run) {
+        // SAFETY: By the type invariants: the frame where the run ends still exists.
+        unsafe { bindings::bpf_run_ended(run) }
+    }
 }
 
 /// What a frame holds: an iterator over slots that were filled, with what was in them.

@@ -369,7 +369,7 @@ impl<'a> Throw<'a> {
         let cause = self.cause();
 
         match walk.stop {
-            Stop::Main(frame) if !self.table.has_exception_callback() => frame.end(self.regs),
+            Stop::Main(frame) if !self.table.has_exception_callback() => frame.end_run(self.regs),
             _ => self.go_on_because(walk, mark, cause),
         }
     }
@@ -381,6 +381,7 @@ impl<'a> Throw<'a> {
 
         match walk.stop {
             Stop::Main(frame) => {
+                frame.leave_run();
                 // SAFETY: By the type invariants.
                 let callback = unsafe { (*regs.aux).bpf_exception_cb };
 
@@ -401,7 +402,7 @@ impl<'a> Throw<'a> {
                 };
                 frame.end(regs);
             }
-            Stop::Async(frame) => frame.end(regs),
+            Stop::Async(frame) => frame.end_run(regs),
             Stop::Traced(_, Traced { trampoline, caller }, _) => {
                 // SAFETY: The invariants of `Traced`: the trampoline has not returned yet.
                 unsafe {

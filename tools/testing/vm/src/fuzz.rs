@@ -27,6 +27,9 @@ const PROGRAM: &str = "backstop_selftests";
 const PROGRAMS: u64 = 250;
 /// So many of a hundred the verifier has to accept.
 const ACCEPTED: u64 = 90;
+/// With BPF_F_TEST_STATE_FREQ the verifier keeps a state of each instruction that it processes: 1 KiB
+/// for each of up to a million.
+const MEMORY_MIB: u32 = 2048;
 /// Of a hundred runs, so many may say nothing because memory was short.
 const SHORT: u64 = 1;
 /// Reasons of refusal that are shown.
@@ -243,7 +246,8 @@ async fn run(
     batch: Batch,
 ) -> Result<Told> {
     let common = &options.common;
-    let _slot = slots.take(kernel.memory_mib()).await;
+    let memory_mib = kernel.memory_mib().max(MEMORY_MIB);
+    let _slot = slots.take(memory_mib).await;
     let Batch { first, count } = batch;
     let seed = options.seed;
     let machine = Machine {
@@ -251,7 +255,7 @@ async fn run(
         kernel: kernel.image.clone(),
         initrd: Some(images.initrd()),
         append: kernel.append().to_owned(),
-        memory_mib: kernel.memory_mib(),
+        memory_mib,
         cpus: 1,
         command: Some(format!(
             "exec {PROGRAM} --fuzz {seed} --first {first} --count {count} 2>&1"

@@ -217,8 +217,8 @@ int in_global(void *ctx)
 
 /* Rounds of a run, each of which takes 100 us. */
 #define DELAY	100
-/* As many as the fuel of a CPU lasts for at most, before a run is looked at, and the deadline. */
-#define SOON	(2048 + 2 * 30000 / DELAY)
+/* As many as the fuel that a new program begins with lasts for, and the deadline. */
+#define SOON	(8192 / 128 + 2 * 30000 / DELAY)
 
 __u32 delays;
 
@@ -241,6 +241,59 @@ int slow_call(void *ctx)
 		delays++;
 		bpf_unwind_delay(DELAY);
 	}
+	return 2;
+}
+
+#define TEN(calls)	calls calls calls calls calls calls calls calls calls calls
+
+SEC("tc")
+__description("a program that only goes forward is ended, if that is long")
+__ends_late("a")
+int straight(void *ctx)
+{
+	struct bpf_unwind_object *object;
+
+	begin();
+	object = bpf_unwind_object_acquire('a');
+	if (!object)
+		return 1;
+	TEN(TEN(TEN(bpf_unwind_delay(DELAY); bpf_unwind_delay(DELAY); bpf_unwind_delay(DELAY);)))
+	bpf_unwind_object_release(object);
+	return 2;
+}
+
+/* Functions that are verified by themselves, and call others: 200 ms in all. */
+__noinline int leaf(int n)
+{
+	TEN(bpf_unwind_delay(DELAY);)
+	return n + one;
+}
+
+#define TEN_OF(f)	f(n) + f(n) + f(n) + f(n) + f(n) + f(n) + f(n) + f(n) + f(n) + f(n)
+
+__noinline int branch(int n)
+{
+	return TEN_OF(leaf);
+}
+
+__noinline int trunk(int n)
+{
+	return TEN_OF(branch) + TEN_OF(branch);
+}
+
+SEC("tc")
+__description("a tree of functions without a loop is ended, if it is large")
+__ends_late("a")
+int tree(void *ctx)
+{
+	struct bpf_unwind_object *object;
+
+	begin();
+	object = bpf_unwind_object_acquire('a');
+	if (!object)
+		return 1;
+	trunk(one);
+	bpf_unwind_object_release(object);
 	return 2;
 }
 

@@ -79,6 +79,11 @@ pub fn tests() -> Vec<Test> {
             below,
         ),
         test(
+            "above",
+            "a run that is busy with those of another program is ended as soon as with its own work",
+            above,
+        ),
+        test(
             "both_cpus",
             "runs of one program are ended on both CPUs at once",
             both_cpus,
@@ -290,6 +295,30 @@ fn below(_: &Armed) -> Result<()> {
     let result = run(&loaded, "above")?;
     ensure!(result == 42, "the program above returned {result}");
     ledger.settle_released("ab", 1)
+}
+
+/// Programs of progs/deadline/above.bpf.c that take 2 ms on the entry of a function each time, below
+/// one that may take 30 ms and does nothing but call the function.
+fn above(_: &Armed) -> Result<()> {
+    // As many fit into the deadline; one more may begin, and one before the run is looked at.
+    const RUNS: u64 = 30 / 2 + 2;
+    for below in [
+        "below_returns",
+        "below_throws",
+        "below_tail_calls",
+        "below_fails_to_tail_call",
+    ] {
+        let ledger = Ledger::open()?;
+        let loaded = load_from("above", &["above", "tail", below])?;
+        let runs = Section::of(&loaded, ".data.below")?;
+        let _link = program(&loaded, below)?.attach()?;
+        let result = run(&loaded, "above")?;
+        ensure!(result == UNSPEC, "{below}: the one above returned {result}");
+        let [runs] = runs.words::<1>()?;
+        ensure!(runs <= RUNS, "{below}: {runs} runs below, more than {RUNS}");
+        ledger.settle_released("a", 1)?;
+    }
+    Ok(())
 }
 
 fn both_cpus(_: &Armed) -> Result<()> {
