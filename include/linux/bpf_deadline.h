@@ -23,8 +23,12 @@ struct module;
 
 /* src_reg of BPF_JMP | BPF_JCOND; imm is what it takes from the fuel, 0 that a throw may go on. */
 #define BPF_CHECKPOINT	1
-/* The same; swaps the fuel with what is in the frame at the offset imm, dst_reg is BPF_REG_FP. */
-#define BPF_SWAP_FUEL	2
+/*
+ * The same; dst_reg is BPF_REG_FP, imm the offset of bpf_run.fuel: swaps that with the fuel.
+ * A run that leaves with its fuel used up leaves none to the run outside.
+ */
+#define BPF_ENTER_RUN	2
+#define BPF_LEAVE_RUN	3
 
 /*
  * What a jump backwards takes for each instruction up to its target, and at most.

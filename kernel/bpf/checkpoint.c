@@ -64,7 +64,8 @@ EXPORT_SYMBOL_FOR_MODULES(bpf_deadline_kick, "bpf_deadline");
 
 void bpf_run_ended(const struct bpf_run *run)
 {
-	this_cpu_write(bpf_checkpoint_fuel, run->fuel);
+	if (this_cpu_read(bpf_checkpoint_fuel) > 0)
+		this_cpu_write(bpf_checkpoint_fuel, run->fuel);
 }
 
 BTF_ID_LIST_SINGLE(iter_num_next_ids, func, bpf_iter_num_next)

@@ -1321,37 +1321,44 @@ static struct bpf_insn checkpoint(u32 fuel)
 	return BPF_RAW_INSN(BPF_JMP | BPF_JCOND, 0, BPF_CHECKPOINT, 0, fuel);
 }
 
-static struct bpf_insn swap_fuel(const struct unwind_frame *frame)
+static struct bpf_insn swap_fuel(const struct unwind_frame *frame, u8 how)
 {
-	return BPF_RAW_INSN(BPF_JMP | BPF_JCOND, BPF_REG_FP, BPF_SWAP_FUEL, 0,
+	return BPF_RAW_INSN(BPF_JMP | BPF_JCOND, BPF_REG_FP, how, 0,
 			    -frame->run + (int)offsetof(struct bpf_run, fuel));
 }
 
-/* A run begins: not at all if the program is stopped. No function has a fifth argument here. */
+/* A run begins: not at all if the program is stopped. r1 to r5 may be arguments. */
 static void emit_run(struct emit *e, const struct bpf_unwind_env *unwind)
 {
-	const struct bpf_insn deadline[2] = {
-		BPF_LD_IMM64(BPF_REG_5, (unsigned long)unwind->deadline)
+	const struct bpf_insn stopped[2] = {
+		BPF_LD_IMM64(BPF_REG_0, (unsigned long)&unwind->deadline->stopped)
+	};
+	const struct bpf_insn refill[2] = {
+		BPF_LD_IMM64(BPF_REG_0, (unsigned long)&unwind->deadline->refill)
 	};
 	int run = -e->frame->run;
 
-	put(e, deadline[0]);
-	put(e, deadline[1]);
-	put(e, BPF_LDX_MEM(BPF_W, BPF_REG_0, BPF_REG_5, offsetof(struct bpf_deadline, stopped)));
+	put(e, stopped[0]);
+	put(e, stopped[1]);
+	put(e, BPF_LDX_MEM(BPF_W, BPF_REG_0, BPF_REG_0, 0));
 	put(e, BPF_JMP_IMM(BPF_JEQ, BPF_REG_0, 0, 2));
 	put(e, BPF_MOV64_IMM(BPF_REG_0, e->frame == unwind->frames ? unwind->deadline->result : 0));
 	put(e, BPF_EXIT_INSN());
-	put(e, BPF_LDX_MEM(BPF_W, BPF_REG_5, BPF_REG_5, offsetof(struct bpf_deadline, refill)));
-	put(e, BPF_STX_MEM(BPF_W, BPF_REG_10, BPF_REG_5, run + offsetof(struct bpf_run, fuel)));
-	put(e, swap_fuel(e->frame));
+	put(e, refill[0]);
+	put(e, refill[1]);
+	put(e, BPF_LDX_MEM(BPF_W, BPF_REG_0, BPF_REG_0, 0));
+	put(e, BPF_STX_MEM(BPF_W, BPF_REG_10, BPF_REG_0, run + offsetof(struct bpf_run, fuel)));
+	put(e, swap_fuel(e->frame, BPF_ENTER_RUN));
 	put(e, BPF_ST_MEM(BPF_DW, BPF_REG_10, run + offsetof(struct bpf_run, last), 0));
 }
 
-/* A run leaves its frame here, in a tail call perhaps. */
-static bool leaves(const struct unwind_frame *frame, const struct bpf_insn *insn)
+/* What may leave the frame of a run: a tail call that succeeds, a load that fails. */
+static bool may_leave(const struct bpf_insn *insn)
 {
-	return frame->run &&
-	       (insn->code == (BPF_JMP | BPF_EXIT) || bpf_is_tail_call(insn));
+	u8 mode = BPF_MODE(insn->code);
+
+	return bpf_is_tail_call(insn) ||
+	       (BPF_CLASS(insn->code) == BPF_LD && (mode == BPF_ABS || mode == BPF_IND));
 }
 
 /* Everything that is inserted round one instruction; returns how much before it, or an error. */
@@ -1396,12 +1403,12 @@ static int emit_insn(struct bpf_verifier_env *env, struct emit *e, u32 insn_idx,
 		put(e, aux[0]);
 		put(e, aux[1]);
 	}
-	if (leaves(e->frame, &insn))
-		put(e, swap_fuel(e->frame));
+	if (e->frame->run && (insn.code == (BPF_JMP | BPF_EXIT) || may_leave(&insn)))
+		put(e, swap_fuel(e->frame, BPF_LEAVE_RUN));
 	before = e->cnt;
 	put(e, insn);
-	if (leaves(e->frame, &insn) && bpf_is_tail_call(&insn))
-		put(e, swap_fuel(e->frame));
+	if (e->frame->run && may_leave(&insn))
+		put(e, swap_fuel(e->frame, BPF_ENTER_RUN));
 	if (site)
 		emit_acquire_behind(e, unwind, site, lock_irq);
 	if (unwind->held & BIT(BPF_UNWIND_RCU) && noted->ops & (OP_RCU_ENTER | OP_RCU_LEAVE))
@@ -1582,8 +1589,9 @@ static int emit(struct bpf_verifier_env *env, struct emit *e, u32 insn_idx, u32 
 }
 
 /*
- * Whether jumps reach their targets with all that is put in between, and with as
- * much again of what the verifier puts there later; if not, there is no deadline.
+ * Whether jumps reach their targets with all that is put in between, and with
+ * three times as much of what the verifier puts there later; if not, there is no
+ * deadline.
  */
 static int check_jumps(struct bpf_verifier_env *env, struct emit *e)
 {
@@ -1613,7 +1621,7 @@ static int check_jumps(struct bpf_verifier_env *env, struct emit *e)
 		if ((class != BPF_JMP && class != BPF_JMP32) || op == BPF_CALL ||
 		    op == BPF_EXIT || insn[i].code == (BPF_JMP32 | BPF_JA))
 			continue;
-		if (abs((int)(at[i + 1 + insn[i].off] - at[i + 1])) > S16_MAX / 2 &&
+		if (abs((int)(at[i + 1 + insn[i].off] - at[i + 1])) > S16_MAX / 4 &&
 		    drop_deadline(env, "program", "its jumps would not reach their targets"))
 			err = -EAGAIN;
 	}

@@ -27,6 +27,18 @@ static __always_inline void take_long(void)
 			sum += one;
 }
 
+/* Takes a while, but ends. */
+static __always_inline void take_two_ms(void)
+{
+	__u64 until = bpf_ktime_get_ns() + 2 * 1000 * 1000;
+	int i;
+
+	bpf_for(i, 0, ROUNDS) {
+		if (bpf_ktime_get_ns() > until)
+			break;
+	}
+}
+
 /* Counts as long as nothing ends it, with no call between the rounds. */
 #define COUNT_ON(i)								\
 	asm volatile("again_%=: .8byte %[may_goto];"	/* goto out */		\

@@ -8,24 +8,13 @@
 
 char LICENSE[] SEC("license") = "GPL";
 
-/* Runs of 2 ms each. */
+/* Runs below. */
 __u64 below_runs SEC(".data.below");
-
-static __always_inline void take_two_ms(void)
-{
-	__u64 until = bpf_ktime_get_ns() + 2 * 1000 * 1000;
-	int i;
-
-	below_runs++;
-	bpf_for(i, 0, ROUNDS) {
-		if (bpf_ktime_get_ns() > until)
-			break;
-	}
-}
 
 SEC("fentry/bpf_unwind_object_label")
 int below_returns(void *ctx)
 {
+	below_runs++;
 	take_two_ms();
 	return 0;
 }
@@ -33,8 +22,53 @@ int below_returns(void *ctx)
 SEC("fentry/bpf_unwind_object_label")
 int below_throws(void *ctx)
 {
+	below_runs++;
 	take_two_ms();
 	bpf_throw(0);
+	return 0;
+}
+
+static __noinline int count(void)
+{
+	int i;
+
+	bpf_for(i, 0, 1000)
+		sum += one;
+	return 0;
+}
+
+__noinline int count_on(__u64 cookie)
+{
+	count();
+	return 0;
+}
+
+SEC("fentry/bpf_unwind_object_label") __exception_cb(count_on)
+int below_throws_and_counts(void *ctx)
+{
+	below_runs++;
+	take_two_ms();
+	bpf_throw(0);
+	return 0;
+}
+
+/* Leaves as soon as what is below it has returned. */
+SEC("fentry/bpf_unwind_object_label")
+int middle(void *ctx)
+{
+	int i;
+
+	bpf_for(i, 0, one)
+		sum += one;
+	bpf_unwind_delay(0);
+	return 0;
+}
+
+SEC("fentry/bpf_unwind_delay")
+int below_middle(void *ctx)
+{
+	below_runs++;
+	take_two_ms();
 	return 0;
 }
 
@@ -56,6 +90,7 @@ struct {
 SEC("fentry/bpf_unwind_object_label")
 int below_tail_calls(void *ctx)
 {
+	below_runs++;
 	take_two_ms();
 	bpf_tail_call(ctx, &tails, 0);
 	return 0;
@@ -65,6 +100,7 @@ SEC("fentry/bpf_unwind_object_label")
 int below_fails_to_tail_call(void *ctx)
 {
 	bpf_tail_call(ctx, &tails, 1);
+	below_runs++;
 	take_two_ms();
 	return 0;
 }

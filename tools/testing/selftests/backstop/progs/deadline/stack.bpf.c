@@ -129,6 +129,31 @@ int replacement_of_main(struct __sk_buff *skb)
 	return 7;
 }
 
+/* As many arguments as there can be, each of which arrives. */
+__noinline int replaceable_sum(int a, int b, int c, int d, int e)
+{
+	return a + b + c + d + e;
+}
+
+SEC("tc")
+int sum_target(struct __sk_buff *skb)
+{
+	int ret = replaceable_sum(one, 2 * one, 3 * one, 4 * one, 5 * one);
+
+	barrier_var(ret);
+	return ret;
+}
+
+SEC("freplace/replaceable_sum")
+int replacement_of_sum(int a, int b, int c, int d, int e)
+{
+	int i;
+
+	bpf_for(i, 0, one)
+		sum += i;
+	return a + 10 * b + 100 * c + 1000 * d + 10000 * e;
+}
+
 /* On the entry of a function that the one above calls. */
 SEC("fentry/bpf_unwind_object_label") __soon
 int below(void *ctx)

@@ -7,7 +7,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use libbpf_rs::Object as LoadedObject;
+use libbpf_rs::{Link, Object as LoadedObject};
 use rustix::process::getpgid;
 
 use super::code;
@@ -28,6 +28,8 @@ use crate::watch::{LATE, Seen, Watch};
 const MODULE: &str = "bpf_deadline";
 /// Runs that are ended in succession before a program is stopped.
 const ROW: u64 = 10;
+/// What a map of progs/deadline/above.bpf.c consists of, so that it is always loaded.
+const TAIL: &str = "tail";
 /// What a classifier that is ended, or not run, returns: TC_ACT_UNSPEC.
 const UNSPEC: i32 = -1;
 
@@ -69,6 +71,11 @@ pub fn tests() -> Vec<Test> {
             freplace,
         ),
         test(
+            "freplace_arguments",
+            "a program that replaces a function gets all arguments of that",
+            freplace_arguments,
+        ),
+        test(
             "freplace_main",
             "a program that replaces a whole one has the hook go on as that would",
             freplace_main,
@@ -82,6 +89,11 @@ pub fn tests() -> Vec<Test> {
             "above",
             "a run that is busy with those of another program is ended as soon as with its own work",
             above,
+        ),
+        test(
+            "above_load",
+            "the same where the other program is left by a load that fails",
+            above_load,
         ),
         test(
             "both_cpus",
@@ -271,21 +283,47 @@ fn freplace_main(_: &Armed) -> Result<()> {
     ends_replacement("replacement_of_main", "replace_target", TC_ACT_UNSPEC)
 }
 
+fn freplace_arguments(_: &Armed) -> Result<()> {
+    let loaded = load_from("stack", &["sum_target"])?;
+    let (_replacing, _link) = replace(
+        &loaded,
+        "stack",
+        "replacement_of_sum",
+        "sum_target",
+        "replaceable_sum",
+    )?;
+    let result = run(&loaded, "sum_target")?;
+    ensure!(result == 54321, "the arguments add up to {result}");
+    Ok(())
+}
+
 /// A program that replaces a function of another one is ended, and that one returns `expected`.
 fn ends_replacement(replacement: &str, function: &str, expected: i32) -> Result<()> {
     let ledger = Ledger::open()?;
     let loaded = load_from("stack", &["replace_target"])?;
-    let fd = program(&loaded, "replace_target")?.as_fd().as_raw_fd();
-    let replacing = loader::load_with(object("deadline", "stack")?, &[replacement], |program| {
-        Ok(program.set_attach_target(fd, Some(function.into()))?)
-    })??;
-    let _link = program(&replacing, replacement)?.attach()?;
+    let (_replacing, _link) = replace(&loaded, "stack", replacement, "replace_target", function)?;
     let result = run(&loaded, "replace_target")?;
     ensure!(
         result == expected,
         "the caller returned {result}, not {expected}"
     );
     ledger.settle_released("a", 1)
+}
+
+/// Has a program of the object `name` replace a function of a loaded one.
+fn replace(
+    loaded: &LoadedObject,
+    name: &str,
+    replacement: &str,
+    target: &str,
+    function: &str,
+) -> Result<(LoadedObject, Link)> {
+    let fd = program(loaded, target)?.as_fd().as_raw_fd();
+    let replacing = loader::load_with(object("deadline", name)?, &[replacement], |program| {
+        Ok(program.set_attach_target(fd, Some(function.into()))?)
+    })??;
+    let link = program(&replacing, replacement)?.attach()?;
+    Ok((replacing, link))
 }
 
 fn below(_: &Armed) -> Result<()> {
@@ -300,24 +338,42 @@ fn below(_: &Armed) -> Result<()> {
 /// Programs of progs/deadline/above.bpf.c that take 2 ms on the entry of a function each time, below
 /// one that may take 30 ms and does nothing but call the function.
 fn above(_: &Armed) -> Result<()> {
-    // As many fit into the deadline; one more may begin, and one before the run is looked at.
-    const RUNS: u64 = 30 / 2 + 2;
     for below in [
-        "below_returns",
-        "below_throws",
-        "below_tail_calls",
-        "below_fails_to_tail_call",
+        &["below_returns"][..],
+        &["below_throws"],
+        &["below_throws_and_counts"],
+        &["below_tail_calls"],
+        &["below_fails_to_tail_call"],
+        &["middle", "below_middle"],
     ] {
         let ledger = Ledger::open()?;
-        let loaded = load_from("above", &["above", "tail", below])?;
-        let runs = Section::of(&loaded, ".data.below")?;
-        let _link = program(&loaded, below)?.attach()?;
-        let result = run(&loaded, "above")?;
-        ensure!(result == UNSPEC, "{below}: the one above returned {result}");
-        let [runs] = runs.words::<1>()?;
-        ensure!(runs <= RUNS, "{below}: {runs} runs below, more than {RUNS}");
+        let loaded = load_from("above", &[&["above", TAIL], below].concat())?;
+        let links = below
+            .iter()
+            .map(|name| Ok(program(&loaded, name)?.attach()?));
+        let _links: Vec<_> = links.collect::<Result<_>>()?;
+        ends_above(&loaded, &loaded, below[0])?;
         ledger.settle_released("a", 1)?;
     }
+    Ok(())
+}
+
+/// The same with a program that replaces a function, and that ends when it loads from where no packet
+/// is.
+fn above_load(_: &Armed) -> Result<()> {
+    let loaded = load_from("load", &["above"])?;
+    let (replacing, _link) = replace(&loaded, "load", "below_loads", "above", "replaced")?;
+    ends_above(&loaded, &replacing, "below_loads")
+}
+
+/// The program `above` is ended when `below` has run as often as the deadline allows.
+fn ends_above(loaded: &LoadedObject, counting: &LoadedObject, below: &str) -> Result<()> {
+    // One more run may begin, and one before the run is looked at.
+    const RUNS: u64 = 30 / 2 + 2;
+    let result = run(loaded, "above")?;
+    ensure!(result == UNSPEC, "{below}: the one above returned {result}");
+    let [runs] = Section::of(counting, ".data.below")?.words()?;
+    ensure!(runs <= RUNS, "{below}: {runs} runs below, more than {RUNS}");
     Ok(())
 }
 
