@@ -38,6 +38,8 @@ pub struct Expectation {
     pub not_console: Vec<Pattern>,
     /// Complaints of the kernel, as regular expressions, that may come and are no fault.
     pub complaints: &'static [&'static str],
+    /// Takes minutes on a kernel that checks itself.
+    pub long: bool,
     /// Allocations are made to fail, which takes a kernel that does that.
     pub fault_injection: bool,
     pub end: End,
@@ -218,6 +220,7 @@ impl Expectation {
             "released" => self.released = Some(value.to_owned()),
             "expires" => self.expires = true,
             "in_order" => self.in_order = true,
+            "long" => self.long = true,
             "calls" => {
                 let (count, functions) = value.split_once(',').ok_or_else(|| bad("no comma"))?;
                 self.calls.push(Calls {

@@ -18,6 +18,7 @@ use rustix::system::{delete_module, finit_module};
 use crate::catalogue::{Body, Test};
 use crate::expectation::{End, Event, Load, StopCommands};
 use crate::fault;
+use crate::leak;
 use crate::loader;
 use crate::perform::DEADLINE;
 
@@ -80,6 +81,11 @@ impl Permission {
             return Err(Obstacle::Skip(format!(
                 "replaces /sbin/reboot: boot with {VM_WORD}"
             )));
+        }
+        if expectation.long && leak::can_be_found() {
+            return Err(Obstacle::Skip(
+                "takes too long on a kernel that checks itself".into(),
+            ));
         }
         if expectation.fault_injection && !fault::can_be_injected() {
             return Err(Obstacle::Skip("needs CONFIG_FAULT_INJECTION".into()));

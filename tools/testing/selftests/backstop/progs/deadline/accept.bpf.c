@@ -48,7 +48,7 @@ int many_sites(void *ctx)
 
 SEC("tc")
 __description("a program that would take too long to verify with a deadline has none")
-__watched __event(test_run) __retval(2) __released("aaaaaaaaaaaaaaaaaaa")
+__watched __event(test_run) __retval(2) __released("aaaaaaaaaaaaaaaaaaa") __long
 int many_paths(void *ctx)
 {
 	struct bpf_unwind_object *held[18], *base;
