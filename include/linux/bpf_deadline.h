@@ -25,7 +25,7 @@ struct module;
 #define BPF_CHECKPOINT	1
 /*
  * The same; dst_reg is BPF_REG_FP, imm the offset of bpf_run.fuel: swaps that with the fuel.
- * A run that leaves with its fuel used up leaves none to the run outside.
+ * What a run has used it takes from the run outside when it leaves.
  */
 #define BPF_ENTER_RUN	2
 #define BPF_LEAVE_RUN	3
@@ -38,6 +38,8 @@ struct module;
 #define BPF_CHECKPOINT_NEXT	8
 #define BPF_CHECKPOINT_CALL	128
 #define BPF_CHECKPOINT_MAX	BIT(12)
+/* Fuel that is used up, whatever is added to it. */
+#define BPF_NO_FUEL	(-(1 << 30))
 /* What may be executed without a checkpoint: if it can be more, calls have one, too. */
 #define BPF_CHECKPOINT_FREE	BIT(18)
 
@@ -58,7 +60,8 @@ struct bpf_run {
 	u64 last;		/* when the run was looked at, 0: not yet */
 	u64 spent;		/* since it was looked at first */
 	u64 section;		/* spent when it came to be in the context it is in, and which that is */
-	u32 fuel;		/* of the run outside, which this one is called by or has interrupted */
+	s32 fuel;		/* of the run outside, which this one is called by or has interrupted */
+	s32 given;		/* what it began with itself */
 };
 
 struct bpf_deadline {
@@ -112,6 +115,7 @@ struct bpf_deadline *bpf_deadline_alloc(struct bpf_verifier_env *env);
 void bpf_deadline_free(struct bpf_deadline *deadline);
 bool bpf_jumps_back(struct bpf_insn *insn);
 bool bpf_is_tail_call(const struct bpf_insn *insn);
+bool bpf_is_packet_load(const struct bpf_insn *insn);
 u32 bpf_checkpoint_weight(const struct bpf_verifier_env *env, u32 from, u32 to);
 u32 bpf_checkpoint_at(const struct bpf_verifier_env *env, u32 insn_idx, bool calls);
 

@@ -53,7 +53,7 @@ static const struct bpf_deadline_ops *ops_get(void)
 
 static void use_up_fuel(void *unused)
 {
-	this_cpu_write(bpf_checkpoint_fuel, 0);
+	this_cpu_write(bpf_checkpoint_fuel, BPF_NO_FUEL);
 }
 
 void bpf_deadline_kick(void)
@@ -64,15 +64,28 @@ EXPORT_SYMBOL_FOR_MODULES(bpf_deadline_kick, "bpf_deadline");
 
 void bpf_run_ended(const struct bpf_run *run)
 {
-	if (this_cpu_read(bpf_checkpoint_fuel) > 0)
-		this_cpu_write(bpf_checkpoint_fuel, run->fuel);
+	int used = run->given - this_cpu_read(bpf_checkpoint_fuel);
+
+	this_cpu_write(bpf_checkpoint_fuel, max(run->fuel - used, 0));
 }
 
 BTF_ID_LIST_SINGLE(iter_num_next_ids, func, bpf_iter_num_next)
 
+bool bpf_is_packet_load(const struct bpf_insn *insn)
+{
+	u8 mode = BPF_MODE(insn->code);
+
+	return BPF_CLASS(insn->code) == BPF_LD && (mode == BPF_ABS || mode == BPF_IND);
+}
+
+static bool is_call(const struct bpf_insn *insn)
+{
+	return insn->code == (BPF_JMP | BPF_CALL) || bpf_is_packet_load(insn);
+}
+
 static u32 insn_weight(const struct bpf_insn *insn)
 {
-	if (insn->code != (BPF_JMP | BPF_CALL))
+	if (!is_call(insn))
 		return BPF_CHECKPOINT_INSN;
 	if (bpf_pseudo_kfunc_call(insn) && !insn->off && insn->imm == iter_num_next_ids[0])
 		return BPF_CHECKPOINT_NEXT;
@@ -114,7 +127,7 @@ u32 bpf_checkpoint_at(const struct bpf_verifier_env *env, u32 insn_idx, bool cal
 	struct bpf_insn *insn = &env->prog->insnsi[insn_idx];
 
 	if (bpf_is_tail_call(insn) || insn->code == (BPF_JMP | BPF_JA | BPF_X) ||
-	    (calls && insn->code == (BPF_JMP | BPF_CALL)))
+	    (calls && is_call(insn)))
 		return BPF_CHECKPOINT_CALL;
 	if (!bpf_jumps_back(insn))
 		return 0;

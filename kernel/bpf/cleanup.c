@@ -1355,10 +1355,7 @@ static void emit_run(struct emit *e, const struct bpf_unwind_env *unwind)
 /* What may leave the frame of a run: a tail call that succeeds, a load that fails. */
 static bool may_leave(const struct bpf_insn *insn)
 {
-	u8 mode = BPF_MODE(insn->code);
-
-	return bpf_is_tail_call(insn) ||
-	       (BPF_CLASS(insn->code) == BPF_LD && (mode == BPF_ABS || mode == BPF_IND));
+	return bpf_is_tail_call(insn) || bpf_is_packet_load(insn);
 }
 
 /* Everything that is inserted round one instruction; returns how much before it, or an error. */

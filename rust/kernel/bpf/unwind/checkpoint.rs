@@ -116,7 +116,7 @@ impl Run<'_> {
     #[inline]
     pub fn advance(&mut self, now: u64) -> Option<u64> {
         let last = core::mem::replace(&mut self.0.last, now);
-        self.0.fuel = 0;
+        self.0.fuel = bindings::BPF_NO_FUEL;
         if last == 0 {
             self.0.spent = 0;
             self.0.section = 0;

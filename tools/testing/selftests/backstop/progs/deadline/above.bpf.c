@@ -28,6 +28,18 @@ int below_throws(void *ctx)
 	return 0;
 }
 
+/* 2 ms, too, and not so many checkpoints that one of them looks. */
+SEC("fentry/bpf_unwind_object_label")
+int below_is_slow(void *ctx)
+{
+	int i;
+
+	below_runs++;
+	bpf_for(i, 0, 40)
+		bpf_unwind_delay(50);
+	return 0;
+}
+
 static __noinline int count(void)
 {
 	int i;
