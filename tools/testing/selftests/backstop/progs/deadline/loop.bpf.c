@@ -244,12 +244,12 @@ int slow_call(void *ctx)
 	return 2;
 }
 
-#define TEN(calls)	calls calls calls calls calls calls calls calls calls calls
+#define TEN(calls)	calls; calls; calls; calls; calls; calls; calls; calls; calls; calls
 
 /* A function of its own, so that no jump of the program is too far for it to have a deadline. */
 static __noinline int go_forward(void)
 {
-	TEN(TEN(TEN(bpf_unwind_delay(DELAY); bpf_unwind_delay(DELAY); bpf_unwind_delay(DELAY);)))
+	TEN(TEN(TEN(bpf_unwind_delay(DELAY); bpf_unwind_delay(DELAY); bpf_unwind_delay(DELAY))));
 	return one;
 }
 
@@ -272,7 +272,7 @@ int straight(void *ctx)
 /* Functions that are verified by themselves, and call others: 200 ms in all. */
 __noinline int leaf(int n)
 {
-	TEN(bpf_unwind_delay(DELAY);)
+	TEN(bpf_unwind_delay(DELAY));
 	return n + one;
 }
 
