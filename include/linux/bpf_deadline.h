@@ -55,10 +55,21 @@ enum bpf_stopped {
 	BPF_STOPPED_OFTEN,	/* its runs had to be ended again and again */
 };
 
+/*
+ * The programs of a chain of tail calls are one run: each hands on to the next one,
+ * in r5, what has been spent and when that was, in units of 2^16 ns below a mark
+ * that no pointer has. The JIT zeroes r5 where a run begins; behind a program
+ * without deadline it may be anything.
+ */
+#define BPF_RUN_HANDED		0x5be47a91c0000000ULL
+#define BPF_RUN_HANDED_SHIFT	16
+#define BPF_RUN_HANDED_LAST	12	/* bits of when: beyond a quarter of a second it begins anew */
+#define BPF_RUN_HANDED_BITS	30	/* of both */
+
 /* In the frame where a run ends. All times are ns of CPU time between checkpoints. */
 struct bpf_run {
 	u64 last;		/* when the run was looked at, 0: not yet */
-	u64 spent;		/* since it was looked at first */
+	u64 spent;		/* by the run; before it is looked at, what it was handed */
 	u64 section;		/* spent when it came to be in the context it is in, and which that is */
 	s32 fuel;		/* of the run outside, which this one is called by or has interrupted */
 	s32 given;		/* what it began with itself */
@@ -113,6 +124,7 @@ bool bpf_checkpoint(struct bpf_unwind_regs *regs);
 /* For the verifier. */
 struct bpf_deadline *bpf_deadline_alloc(struct bpf_verifier_env *env);
 void bpf_deadline_free(struct bpf_deadline *deadline);
+bool bpf_run_is_handed(const struct bpf_verifier_env *env);
 bool bpf_jumps_back(struct bpf_insn *insn);
 bool bpf_is_tail_call(const struct bpf_insn *insn);
 bool bpf_is_packet_load(const struct bpf_insn *insn);

@@ -1328,7 +1328,7 @@ static struct bpf_insn swap_fuel(const struct unwind_frame *frame, u8 how)
 }
 
 /* A run begins: not at all if the program is stopped. r1 to r5 may be arguments. */
-static void emit_run(struct emit *e, const struct bpf_unwind_env *unwind)
+static void emit_run(struct bpf_verifier_env *env, struct emit *e)
 {
 	const struct bpf_insn stopped[2] = {
 		BPF_LD_IMM64(BPF_REG_0, (unsigned long)&unwind->deadline->stopped)
@@ -1398,9 +1398,20 @@ static int emit_insn(struct bpf_verifier_env *env, struct emit *e, u32 insn_idx,
 	}
 	if (bpf_is_throw_kfunc(&insn)) {
 		put(e, aux[0]);
+/*
+ * Whether the run of the program may go on with that of one that has tail called it:
+ * the JIT then has r5 be zero where it begins otherwise. To a program that replaces a
+ * function, r5 is an argument.
+ */
+bool bpf_run_is_handed(const struct bpf_verifier_env *env)
+{
+	return env && env->unwind && env->unwind->deadline && env->prog->type != BPF_PROG_TYPE_EXT;
+}
+
 		put(e, aux[1]);
 	}
 	if (e->frame->run && (insn.code == (BPF_JMP | BPF_EXIT) || may_leave(&insn)))
+	const struct bpf_unwind_env *unwind = env->unwind;
 		put(e, swap_fuel(e->frame, BPF_LEAVE_RUN));
 	before = e->cnt;
 	put(e, insn);
@@ -1421,6 +1432,30 @@ static int emit_insn(struct bpf_verifier_env *env, struct emit *e, u32 insn_idx,
 		/*
 		 * A run that is ended goes on with the registers of the caller of any
 		 * boundary, which a checkpoint captures and a throw does not.
+	if (e->frame == unwind->frames && bpf_run_is_handed(env))
+		put(e, BPF_STX_MEM(BPF_DW, BPF_REG_10, BPF_REG_5,
+				   run + offsetof(struct bpf_run, spent)));
+	else
+		put(e, BPF_ST_MEM(BPF_DW, BPF_REG_10, run + offsetof(struct bpf_run, spent), 0));
+}
+
+/* In front of a tail call, which is given r1 to r3: hands on what is known of the run. */
+static void emit_hand_on(struct emit *e)
+{
+	const struct bpf_insn mark[2] = { BPF_LD_IMM64(BPF_REG_0, BPF_RUN_HANDED) };
+	int run = -e->frame->run;
+
+	put(e, BPF_LDX_MEM(BPF_DW, BPF_REG_5, BPF_REG_10, run + offsetof(struct bpf_run, spent)));
+	put(e, BPF_LDX_MEM(BPF_DW, BPF_REG_0, BPF_REG_10, run + offsetof(struct bpf_run, last)));
+	put(e, BPF_JMP_IMM(BPF_JEQ, BPF_REG_0, 0, 8));
+	put(e, BPF_ALU64_IMM(BPF_RSH, BPF_REG_5, BPF_RUN_HANDED_SHIFT));
+	put(e, BPF_ALU64_IMM(BPF_LSH, BPF_REG_5, BPF_RUN_HANDED_LAST));
+	put(e, BPF_ALU64_IMM(BPF_RSH, BPF_REG_0, BPF_RUN_HANDED_SHIFT));
+	put(e, BPF_ALU64_IMM(BPF_AND, BPF_REG_0, BIT(BPF_RUN_HANDED_LAST) - 1));
+	put(e, BPF_ALU64_REG(BPF_OR, BPF_REG_5, BPF_REG_0));
+	put(e, mark[0]);
+	put(e, mark[1]);
+	put(e, BPF_ALU64_REG(BPF_OR, BPF_REG_5, BPF_REG_0));
 		 */
 		if (unwind->deadline) {
 			put(e, checkpoint(0));
@@ -1473,6 +1508,8 @@ static int refuse_call(struct bpf_verifier_env *env, int subprog, u32 insn_idx, 
 	bpf_diag_res(env, insn_idx, "function that cannot be unwound",
 		     bpf_diag_fmt(env, "The function %s() may throw, or acquires what may be held at a throw, and is %s.",
 				  bpf_subprog_name(env, subprog), how),
+	if (e->frame->run && bpf_is_tail_call(&insn))
+		emit_hand_on(e);
 		     "Give each use a function of its own.");
 	return -EINVAL;
 }
@@ -1571,7 +1608,7 @@ static int emit(struct bpf_verifier_env *env, struct emit *e, u32 insn_idx, u32 
 	e->cnt = 0;
 	if (pos == info->start) {
 		if (frame->run)
-			emit_run(e, unwind);
+			emit_run(env, e);
 		for (slot = 0; frame->boundary && slot < unwind->nr_slots; slot++) {
 			if (frame->slots & BIT_ULL(slot))
 				put(e, BPF_ST_MEM(BPF_DW, BPF_REG_10, slot_off(e, slot), 0));

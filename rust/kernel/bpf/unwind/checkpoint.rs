@@ -118,14 +118,30 @@ impl Run<'_> {
         let last = core::mem::replace(&mut self.0.last, now);
         self.0.fuel = bindings::BPF_NO_FUEL;
         if last == 0 {
-            self.0.spent = 0;
-            self.0.section = 0;
+            self.0.spent = Self::spent_before(self.0.spent, now);
+            // Of a chain of tail calls, each program has a section of its own.
+            self.0.section = self.0.spent & !3;
             return None;
         }
 
         let gap = now.saturating_sub(last);
         self.0.spent = self.0.spent.saturating_add(gap.min(Self::GAP));
         Some(gap)
+    }
+
+    /// Returns the time, in ns, that has been spent by programs which have come before by tail
+    /// calls, and since then, from what the run was handed.
+    #[cold]
+    fn spent_before(handed: u64, now: u64) -> u64 {
+        const SHIFT: u32 = bindings::BPF_RUN_HANDED_SHIFT;
+        const LAST: u32 = bindings::BPF_RUN_HANDED_LAST;
+        let handed = handed ^ bindings::BPF_RUN_HANDED;
+
+        if handed >> bindings::BPF_RUN_HANDED_BITS != 0 {
+            return 0;
+        }
+        let gap = ((now >> SHIFT).wrapping_sub(handed) & ((1 << LAST) - 1)) << SHIFT;
+        ((handed >> LAST) << SHIFT).saturating_add(gap.min(Self::GAP))
     }
 
     /// Returns the time that the run has taken, in ns, without what was not the program's.

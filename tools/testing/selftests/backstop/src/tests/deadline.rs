@@ -96,6 +96,11 @@ pub fn tests() -> Vec<Test> {
             above_load,
         ),
         test(
+            "chain",
+            "programs that tail call one another have one deadline together, and each chain its own",
+            chain,
+        ),
+        test(
             "both_cpus",
             "runs of one program are ended on both CPUs at once",
             both_cpus,
@@ -375,6 +380,38 @@ fn ends_above(loaded: &LoadedObject, counting: &LoadedObject, below: &str) -> Re
     ensure!(result == UNSPEC, "{below}: the one above returned {result}");
     let [runs] = Section::of(counting, ".data.below")?.words()?;
     ensure!(runs <= RUNS, "{below}: {runs} runs below, more than {RUNS}");
+    Ok(())
+}
+
+/// Chains of programs that take 2 ms each, and may take 30 ms.
+fn chain(_: &Armed) -> Result<()> {
+    // As many as a chain can have, of which the first takes no time.
+    const ALL: u64 = 33;
+    // Those that fit, one that begins, and one that is not looked at for its first millisecond.
+    const MOST: u64 = 30 / 2 + 2;
+    const FEW: u64 = 4;
+    const CHAINS: [&str; 3] = ["chain_direct", "chain_by_index", "chain_in_function"];
+    let loaded = load_from("chain", &[&CHAINS[..], &["link", "link_by_index"]].concat())?;
+    let section = Section::of(&loaded, ".data.chain")?;
+    let run_chain = |name, programs: u64| {
+        section.write(&programs.to_ne_bytes())?;
+        let result = run(&loaded, name)?;
+        let [_, entered] = section.words()?;
+        Ok::<_, anyhow::Error>((result, entered))
+    };
+    for name in CHAINS {
+        let (result, entered) = run_chain(name, ALL)?;
+        ensure!(result == 42, "{name} returned {result}, after {entered}");
+        ensure!(
+            entered <= MOST,
+            "{name}: {entered} programs, more than {MOST}"
+        );
+        // Together they take longer than one may.
+        for _ in 0..5 {
+            let short = run_chain(name, FEW)?;
+            ensure!(short == (7, FEW), "{name}, a few: {short:?}");
+        }
+    }
     Ok(())
 }
 
