@@ -38,14 +38,15 @@
 #define INSNS_PER_SLOT	6
 #define INSNS_FIXED	32
 
-/* An instruction that acquires. */
+/* An instruction that acquires, or an argument that the program owns from the first one on. */
 struct unwind_site {
 	struct bpf_unwind_slot slot;
-	u32 insn_idx;
+	s32 insn_idx;		/* -1: an argument */
 	u8 arg;			/* register with the resource's address, or 0: r0 returns it */
 	u8 first;		/* slots that it fills: the first one that is free of them */
 	u8 nr;
 	u8 concurrent;		/* held at once in the function that is being verified */
+	u8 counted;		/* of that function in total, which may be verified more than once */
 	u8 total;		/* in all functions that are verified on their own */
 	bool known;		/* slot says how to release */
 	bool bound_to_rcu;	/* an iterator that has to be destroyed in the section of its RCU pointers */
@@ -101,19 +102,24 @@ struct bpf_unwind_env {
 	struct bpf_unwind_table *table;
 	struct unwind_insn *insns;
 	struct unwind_site *sites;
+	u16 arguments[MAX_BPF_FUNC_ARGS]; /* index + 1 of the site of each that the program owns */
 	struct unwind_release *releases;
 	struct unwind_frame *frames;
 	u32 nr_insns;
 	u32 nr_sites;
 	u32 nr_releases;
 	u32 nr_slots;
+	int unit;		/* that was verified last, a function */
 	u32 max_locks;		/* resilient locks nested in each other */
 	u8 lock, res_lock, irq, preempt, rcu; /* index of the slot */
 	u32 at_throw;		/* BIT(kind) of what is held there and shares slots */
 	u32 held;		/* the same at a throw or a checkpoint */
 	struct bpf_deadline *deadline;
 	u32 allowance;		/* instructions that were processed for a deadline that was dropped */
+	const char *unbalanced;	/* how a callback leaves other regions than it entered, or NULL */
+	u32 unbalanced_at;	/* insn */
 	bool throws;
+	bool thrown;		/* a throw was verified: throws, and not only in dead code */
 	bool takes_irq_lock;	/* bpf_res_spin_lock_irqsave() */
 	bool out_of_memory;	/* where no error could be returned */
 };
@@ -251,17 +257,6 @@ static bool find_checkpoints(struct bpf_verifier_env *env)
 	return found;
 }
 
-static bool has_refcounted_argument(const struct bpf_prog_aux *aux)
-{
-	u32 i;
-
-	for (i = 0; i < aux->ctx_arg_info_size; i++) {
-		if (aux->ctx_arg_info[i].refcounted)
-			return true;
-	}
-	return false;
-}
-
 /* Whether the kernel has something to do when the program has returned. */
 bool bpf_has_epilogue(struct bpf_verifier_env *env)
 {
@@ -280,9 +275,7 @@ static void prepare_deadline(struct bpf_verifier_env *env)
 		return;
 	}
 	unwind->deadline->callback = env->exception_callback_subprog;
-	if (has_refcounted_argument(env->prog->aux))
-		drop(env, "argument", "the program got it with its call");
-	else if (bpf_has_epilogue(env))
+	if (bpf_has_epilogue(env))
 		drop(env, "program", "what follows it would not run");
 }
 
@@ -387,16 +380,23 @@ bool bpf_unwind_allows_more(struct bpf_verifier_env *env)
 }
 
 /* A function that is verified on its own is done: what it holds at once adds to what its callers hold. */
-void bpf_unwind_unit_done(struct bpf_verifier_env *env)
+void bpf_unwind_unit_done(struct bpf_verifier_env *env, int subprog)
 {
+	struct bpf_unwind_env *unwind = env->unwind;
 	struct unwind_site *site;
-	u32 i;
+	u32 i, more;
 
-	for (i = 0; env->unwind && i < env->unwind->nr_sites; i++) {
-		site = &env->unwind->sites[i];
-		site->total = min(site->total + site->concurrent, BPF_UNWIND_MAX_SLOTS + 1);
+	for (i = 0; unwind && i < unwind->nr_sites; i++) {
+		site = &unwind->sites[i];
+		if (subprog != unwind->unit)
+			site->counted = 0;
+		more = site->concurrent > site->counted ? site->concurrent - site->counted : 0;
+		site->counted += more;
+		site->total = min(site->total + more, BPF_UNWIND_MAX_SLOTS + 1);
 		site->concurrent = 0;
 	}
+	if (unwind)
+		unwind->unit = subprog;
 }
 
 static struct unwind_site *site_of(struct bpf_unwind_env *unwind, u32 insn_idx)
@@ -406,17 +406,58 @@ static struct unwind_site *site_of(struct bpf_unwind_env *unwind, u32 insn_idx)
 	return site ? &unwind->sites[site - 1] : NULL;
 }
 
-/* An argument that the program owns from its first instruction on: no instruction acquires it. */
-static bool is_argument(struct bpf_verifier_env *env, const struct bpf_reference_state *ref)
+/* An argument that the program owns from its first instruction on, or -1: an instruction acquires it. */
+static int argument_of(const struct bpf_verifier_env *env, const struct bpf_reference_state *ref)
 {
 	const struct bpf_prog_aux *aux = env->prog->aux;
 	u32 i;
 
 	for (i = 0; i < aux->ctx_arg_info_size; i++) {
 		if (aux->ctx_arg_info[i].refcounted && aux->ctx_arg_info[i].ref_id == ref->id)
-			return true;
+			return i;
 	}
-	return false;
+	return -1;
+}
+
+static struct unwind_site *site_of_ref(const struct bpf_verifier_env *env,
+				       const struct bpf_reference_state *ref)
+{
+	struct bpf_unwind_env *unwind = env->unwind;
+	int argument = argument_of(env, ref);
+
+	if (argument < 0)
+		return site_of(unwind, ref->insn_idx);
+	return unwind->arguments[argument] ?
+	       &unwind->sites[unwind->arguments[argument] - 1] : NULL;
+}
+
+/* Whether a throw would find two references in the same slot. */
+bool bpf_unwind_same_slot(const struct bpf_verifier_env *env, const struct bpf_reference_state *a,
+			  const struct bpf_reference_state *b)
+{
+	return a->insn_idx == b->insn_idx && a->frameno == b->frameno &&
+	       argument_of(env, a) == argument_of(env, b);
+}
+
+static struct unwind_site *add_site(struct bpf_unwind_env *unwind, s32 insn_idx, u8 arg,
+				    const struct unwind_site *found)
+{
+	struct unwind_site *site, *sites;
+
+	if (unwind->nr_sites == U16_MAX)
+		return ERR_PTR(-E2BIG);
+	sites = kvrealloc(unwind->sites, array_size(unwind->nr_sites + 1, sizeof(*sites)),
+			  GFP_KERNEL_ACCOUNT);
+	if (!sites)
+		return ERR_PTR(-ENOMEM);
+	unwind->sites = sites;
+	site = &sites[unwind->nr_sites++];
+	*site = *found;
+	site->slot.insn_idx = insn_idx;
+	site->insn_idx = insn_idx;
+	site->arg = arg;
+	site->outside = -1;
+	return site;
 }
 
 /* Notes that @insn_idx acquires what @slot says; @arg is where it leaves the address. */
@@ -425,24 +466,14 @@ static int note_site(struct bpf_verifier_env *env, u32 insn_idx, u8 arg,
 {
 	struct bpf_verifier_state *state = env->cur_state;
 	struct bpf_unwind_env *unwind = env->unwind;
-	struct unwind_site *site, *sites;
+	struct unwind_site *site;
 	u32 i, concurrent = 0;
 
 	site = site_of(unwind, insn_idx);
 	if (!site) {
-		if (unwind->nr_sites == U16_MAX)
-			return -E2BIG;
-		sites = kvrealloc(unwind->sites, array_size(unwind->nr_sites + 1, sizeof(*sites)),
-				  GFP_KERNEL_ACCOUNT);
-		if (!sites)
-			return -ENOMEM;
-		unwind->sites = sites;
-		site = &sites[unwind->nr_sites++];
-		*site = *found;
-		site->slot.insn_idx = insn_idx;
-		site->insn_idx = insn_idx;
-		site->arg = arg;
-		site->outside = -1;
+		site = add_site(unwind, insn_idx, arg, found);
+		if (IS_ERR(site))
+			return PTR_ERR(site);
 		unwind->insns[insn_idx].site = unwind->nr_sites;
 	} else if (site->known != found->known || site->slot.kind != found->slot.kind ||
 		   site->slot.offset != found->slot.offset ||
@@ -452,7 +483,7 @@ static int note_site(struct bpf_verifier_env *env, u32 insn_idx, u8 arg,
 
 	for (i = 0; i < state->acquired_refs; i++)
 		concurrent += state->refs[i].insn_idx == insn_idx &&
-			      !is_argument(env, &state->refs[i]);
+			      argument_of(env, &state->refs[i]) < 0;
 	site->concurrent = max(site->concurrent, min(concurrent, BPF_UNWIND_MAX_SLOTS + 1));
 	return 0;
 }
@@ -548,6 +579,29 @@ int bpf_unwind_acquire_reg(struct bpf_verifier_env *env, u32 insn_idx,
 	return note_site(env, insn_idx, BPF_REG_0, &found);
 }
 
+/* The program owns one of its arguments from its first instruction on. */
+int bpf_unwind_acquire_argument(struct bpf_verifier_env *env, u32 argument)
+{
+	const struct bpf_ctx_arg_aux *info = &env->prog->aux->ctx_arg_info[argument];
+	struct btf *btf = info->btf ?: bpf_get_btf_vmlinux();
+	struct unwind_site found = { .concurrent = 1 };
+	struct unwind_site *site;
+
+	if (!active(env))
+		return 0;
+	if (argument >= ARRAY_SIZE(env->unwind->arguments))
+		return -E2BIG;
+	found.slot.name = btf_name_by_offset(btf, btf_type_by_id(btf, info->btf_id)->name_off);
+	if (releases_nothing(found.slot.name))
+		return 0;
+	find_release(&found, btf, info->btf_id);
+	site = add_site(env->unwind, -1, BPF_REG_1, &found);
+	if (IS_ERR(site))
+		return PTR_ERR(site);
+	env->unwind->arguments[argument] = env->unwind->nr_sites;
+	return 0;
+}
+
 static u8 arg_of(struct bpf_verifier_env *env, const struct bpf_reg_state *arg)
 {
 	return arg - env->cur_state->frame[env->cur_state->curframe]->regs;
@@ -630,7 +684,7 @@ void bpf_unwind_release(struct bpf_verifier_env *env, const struct bpf_reference
 
 	if (!active(env))
 		return;
-	site = is_argument(env, ref) ? NULL : site_of(unwind, ref->insn_idx);
+	site = site_of_ref(env, ref);
 	if (!site) {
 		unwind->insns[env->insn_idx].ops |= OP_RELEASE_OTHER;
 		return;
@@ -667,37 +721,50 @@ static const struct bpf_func_state *boundary_frame(const struct bpf_verifier_sta
 	return state->frame[frameno];
 }
 
-static int refuse_region(struct bpf_verifier_env *env, const char *how)
+/* Each boundary counts its own regions: what leaves another one's cannot be where anything throws. */
+static void note_region(struct bpf_verifier_env *env, const char *how)
 {
-	if (drop_deadline(env, "region", "a callback enters or leaves it"))
+	struct bpf_unwind_env *unwind = env->unwind;
+
+	if (unwind->deadline)
+		drop(env, "region", "a callback enters or leaves it");
+	unwind->unbalanced = how;
+	unwind->unbalanced_at = env->insn_idx;
+}
+
+/* Known when all of the program has been verified: a throw in dead code is none. */
+static int check_regions(struct bpf_verifier_env *env)
+{
+	const struct bpf_unwind_env *unwind = env->unwind;
+
+	if (!unwind->unbalanced || !unwind->thrown)
 		return 0;
-	verbose(env, "callback %s other RCU or preempt-disabled regions than it entered\n", how);
-	bpf_diag_res(env, env->insn_idx, "unbalanced region in a callback",
+	verbose(env, "callback %s other RCU or preempt-disabled regions than it entered\n",
+		unwind->unbalanced);
+	bpf_diag_res(env, unwind->unbalanced_at, "unbalanced region in a callback",
 		     "A throw could not tell which regions are open.",
 		     "Leave every region in the function that enters it.");
 	return -EINVAL;
 }
 
 /* Called when the region has been entered or left. */
-int bpf_unwind_count_rcu(struct bpf_verifier_env *env, u32 insn_idx, bool enter)
+void bpf_unwind_count_rcu(struct bpf_verifier_env *env, u32 insn_idx, bool enter)
 {
 	if (!active(env))
-		return 0;
+		return;
 	env->unwind->insns[insn_idx].ops |= enter ? OP_RCU_ENTER : OP_RCU_LEAVE;
 	if (env->cur_state->active_rcu_locks < boundary_frame(env->cur_state)->entry_rcu_locks)
-		return refuse_region(env, "leaves");
-	return 0;
+		note_region(env, "leaves");
 }
 
-int bpf_unwind_count_preempt(struct bpf_verifier_env *env, u32 insn_idx, bool enter)
+void bpf_unwind_count_preempt(struct bpf_verifier_env *env, u32 insn_idx, bool enter)
 {
 	if (!active(env))
-		return 0;
+		return;
 	env->unwind->insns[insn_idx].ops |= enter ? OP_PREEMPT_ENTER : OP_PREEMPT_LEAVE;
 	if (env->cur_state->active_preempt_locks <
 	    boundary_frame(env->cur_state)->entry_preempt_locks)
-		return refuse_region(env, "leaves");
-	return 0;
+		note_region(env, "leaves");
 }
 
 /* On this path @insn_idx, which may acquire something on others, does not. */
@@ -707,11 +774,18 @@ void bpf_unwind_no_acquire(struct bpf_verifier_env *env, u32 insn_idx)
 		env->unwind->insns[insn_idx].ops |= OP_OTHER;
 }
 
-static int refuse(struct bpf_verifier_env *env, u32 insn_idx, const char *name,
+static int refuse(struct bpf_verifier_env *env, s32 insn_idx, const char *name,
 		  const char *reason, const char *remedy)
 {
 	if (drop_deadline(env, name, reason))
 		return again(env);
+	if (insn_idx < 0) {
+		verbose(env, "bpf_throw cannot release %s, an argument: %s\n", name, reason);
+		bpf_diag_res(env, 0, "throw with an argument that cannot be released",
+			     bpf_diag_fmt(env, "A throw may have to release the %s that the program got with its call, and cannot: %s.",
+					  name, reason), remedy);
+		return -EINVAL;
+	}
 	verbose(env, "bpf_throw cannot release %s acquired at insn %d: %s\n", name, insn_idx,
 		reason);
 	bpf_diag_res(env, insn_idx, "throw with a resource that cannot be released",
@@ -751,7 +825,7 @@ int bpf_unwind_callback_exit(struct bpf_verifier_env *env, const struct bpf_func
 	for (i = 0; i < state->acquired_refs; i++) {
 		if (state->refs[i].frameno != callee->frameno)
 			continue;
-		site = site_of(env->unwind, state->refs[i].insn_idx);
+		site = site_of_ref(env, &state->refs[i]);
 		if (!site)
 			continue;
 		return refuse(env, site->insn_idx, site->slot.name,
@@ -760,7 +834,7 @@ int bpf_unwind_callback_exit(struct bpf_verifier_env *env, const struct bpf_func
 	}
 	if (state->active_rcu_locks != callee->entry_rcu_locks ||
 	    state->active_preempt_locks != callee->entry_preempt_locks)
-		return refuse_region(env, "returns from");
+		note_region(env, "returns from");
 	return 0;
 }
 
@@ -838,16 +912,13 @@ int bpf_unwind_throw(struct bpf_verifier_env *env)
 
 	if (!active(env))
 		return 0;
+	unwind->thrown = true;
 	note_frames(env);
 	for (i = 0; i < state->acquired_refs; i++) {
 		ref = &state->refs[i];
 		if (ref->type == REF_TYPE_RES_LOCK_IRQ)
 			unwind->at_throw |= BIT(BPF_UNWIND_IRQ);
-		if (is_argument(env, ref))
-			return refuse(env, ref->insn_idx, "argument",
-				      "the program got it with its call",
-				      "Release it, or give it away, before anything may throw.");
-		site = site_of(unwind, ref->insn_idx);
+		site = site_of_ref(env, ref);
 		if (!site) /* has nothing to release */
 			continue;
 		err = check_site(env, site);
@@ -1327,9 +1398,20 @@ static struct bpf_insn swap_fuel(const struct unwind_frame *frame, u8 how)
 			    -frame->run + (int)offsetof(struct bpf_run, fuel));
 }
 
+/*
+ * Whether the run of the program may go on with that of one that has tail called it:
+ * the JIT then has r5 be zero where it begins otherwise. To a program that replaces a
+ * function, r5 is an argument.
+ */
+bool bpf_run_is_handed(const struct bpf_verifier_env *env)
+{
+	return env && env->unwind && env->unwind->deadline && env->prog->type != BPF_PROG_TYPE_EXT;
+}
+
 /* A run begins: not at all if the program is stopped. r1 to r5 may be arguments. */
 static void emit_run(struct bpf_verifier_env *env, struct emit *e)
 {
+	const struct bpf_unwind_env *unwind = env->unwind;
 	const struct bpf_insn stopped[2] = {
 		BPF_LD_IMM64(BPF_REG_0, (unsigned long)&unwind->deadline->stopped)
 	};
@@ -1350,6 +1432,30 @@ static void emit_run(struct bpf_verifier_env *env, struct emit *e)
 	put(e, BPF_STX_MEM(BPF_W, BPF_REG_10, BPF_REG_0, run + offsetof(struct bpf_run, fuel)));
 	put(e, swap_fuel(e->frame, BPF_ENTER_RUN));
 	put(e, BPF_ST_MEM(BPF_DW, BPF_REG_10, run + offsetof(struct bpf_run, last), 0));
+	if (e->frame == unwind->frames && bpf_run_is_handed(env))
+		put(e, BPF_STX_MEM(BPF_DW, BPF_REG_10, BPF_REG_5,
+				   run + offsetof(struct bpf_run, spent)));
+	else
+		put(e, BPF_ST_MEM(BPF_DW, BPF_REG_10, run + offsetof(struct bpf_run, spent), 0));
+}
+
+/* In front of a tail call, which is given r1 to r3: hands on what is known of the run. */
+static void emit_hand_on(struct emit *e)
+{
+	const struct bpf_insn mark[2] = { BPF_LD_IMM64(BPF_REG_0, BPF_RUN_HANDED) };
+	int run = -e->frame->run;
+
+	put(e, BPF_LDX_MEM(BPF_DW, BPF_REG_5, BPF_REG_10, run + offsetof(struct bpf_run, spent)));
+	put(e, BPF_LDX_MEM(BPF_DW, BPF_REG_0, BPF_REG_10, run + offsetof(struct bpf_run, last)));
+	put(e, BPF_JMP_IMM(BPF_JEQ, BPF_REG_0, 0, 8));
+	put(e, BPF_ALU64_IMM(BPF_RSH, BPF_REG_5, BPF_RUN_HANDED_SHIFT));
+	put(e, BPF_ALU64_IMM(BPF_LSH, BPF_REG_5, BPF_RUN_HANDED_LAST));
+	put(e, BPF_ALU64_IMM(BPF_RSH, BPF_REG_0, BPF_RUN_HANDED_SHIFT));
+	put(e, BPF_ALU64_IMM(BPF_AND, BPF_REG_0, BIT(BPF_RUN_HANDED_LAST) - 1));
+	put(e, BPF_ALU64_REG(BPF_OR, BPF_REG_5, BPF_REG_0));
+	put(e, mark[0]);
+	put(e, mark[1]);
+	put(e, BPF_ALU64_REG(BPF_OR, BPF_REG_5, BPF_REG_0));
 }
 
 /* What may leave the frame of a run: a tail call that succeeds, a load that fails. */
@@ -1398,21 +1504,12 @@ static int emit_insn(struct bpf_verifier_env *env, struct emit *e, u32 insn_idx,
 	}
 	if (bpf_is_throw_kfunc(&insn)) {
 		put(e, aux[0]);
-/*
- * Whether the run of the program may go on with that of one that has tail called it:
- * the JIT then has r5 be zero where it begins otherwise. To a program that replaces a
- * function, r5 is an argument.
- */
-bool bpf_run_is_handed(const struct bpf_verifier_env *env)
-{
-	return env && env->unwind && env->unwind->deadline && env->prog->type != BPF_PROG_TYPE_EXT;
-}
-
 		put(e, aux[1]);
 	}
 	if (e->frame->run && (insn.code == (BPF_JMP | BPF_EXIT) || may_leave(&insn)))
-	const struct bpf_unwind_env *unwind = env->unwind;
 		put(e, swap_fuel(e->frame, BPF_LEAVE_RUN));
+	if (e->frame->run && bpf_is_tail_call(&insn))
+		emit_hand_on(e);
 	before = e->cnt;
 	put(e, insn);
 	if (e->frame->run && may_leave(&insn))
@@ -1432,30 +1529,6 @@ bool bpf_run_is_handed(const struct bpf_verifier_env *env)
 		/*
 		 * A run that is ended goes on with the registers of the caller of any
 		 * boundary, which a checkpoint captures and a throw does not.
-	if (e->frame == unwind->frames && bpf_run_is_handed(env))
-		put(e, BPF_STX_MEM(BPF_DW, BPF_REG_10, BPF_REG_5,
-				   run + offsetof(struct bpf_run, spent)));
-	else
-		put(e, BPF_ST_MEM(BPF_DW, BPF_REG_10, run + offsetof(struct bpf_run, spent), 0));
-}
-
-/* In front of a tail call, which is given r1 to r3: hands on what is known of the run. */
-static void emit_hand_on(struct emit *e)
-{
-	const struct bpf_insn mark[2] = { BPF_LD_IMM64(BPF_REG_0, BPF_RUN_HANDED) };
-	int run = -e->frame->run;
-
-	put(e, BPF_LDX_MEM(BPF_DW, BPF_REG_5, BPF_REG_10, run + offsetof(struct bpf_run, spent)));
-	put(e, BPF_LDX_MEM(BPF_DW, BPF_REG_0, BPF_REG_10, run + offsetof(struct bpf_run, last)));
-	put(e, BPF_JMP_IMM(BPF_JEQ, BPF_REG_0, 0, 8));
-	put(e, BPF_ALU64_IMM(BPF_RSH, BPF_REG_5, BPF_RUN_HANDED_SHIFT));
-	put(e, BPF_ALU64_IMM(BPF_LSH, BPF_REG_5, BPF_RUN_HANDED_LAST));
-	put(e, BPF_ALU64_IMM(BPF_RSH, BPF_REG_0, BPF_RUN_HANDED_SHIFT));
-	put(e, BPF_ALU64_IMM(BPF_AND, BPF_REG_0, BIT(BPF_RUN_HANDED_LAST) - 1));
-	put(e, BPF_ALU64_REG(BPF_OR, BPF_REG_5, BPF_REG_0));
-	put(e, mark[0]);
-	put(e, mark[1]);
-	put(e, BPF_ALU64_REG(BPF_OR, BPF_REG_5, BPF_REG_0));
 		 */
 		if (unwind->deadline) {
 			put(e, checkpoint(0));
@@ -1499,6 +1572,44 @@ static u64 touched(struct bpf_unwind_env *unwind, u32 insn_idx, const struct bpf
 	return slots;
 }
 
+/* The site of an argument that may be held at a throw, or NULL. */
+static const struct unwind_site *held_argument(const struct bpf_unwind_env *unwind, u32 argument)
+{
+	u16 site = unwind->arguments[argument];
+
+	return site && unwind->sites[site - 1].held ? &unwind->sites[site - 1] : NULL;
+}
+
+/* Slots that are filled when the program begins. */
+static u64 slots_of_arguments(const struct bpf_unwind_env *unwind)
+{
+	const struct unwind_site *site;
+	u64 slots = 0;
+	u32 i;
+
+	for (i = 0; i < ARRAY_SIZE(unwind->arguments); i++) {
+		site = held_argument(unwind, i);
+		if (site)
+			slots |= BIT_ULL(site->first);
+	}
+	return slots;
+}
+
+static void emit_arguments(struct bpf_verifier_env *env, struct emit *e)
+{
+	const struct unwind_site *site;
+	u32 i;
+
+	for (i = 0; i < ARRAY_SIZE(env->unwind->arguments); i++) {
+		site = held_argument(env->unwind, i);
+		if (!site)
+			continue;
+		put(e, BPF_LDX_MEM(BPF_DW, BPF_REG_0, BPF_REG_1,
+				   env->prog->aux->ctx_arg_info[i].offset));
+		put(e, BPF_STX_MEM(BPF_DW, BPF_REG_10, BPF_REG_0, slot_off(e, site->first)));
+	}
+}
+
 static int refuse_call(struct bpf_verifier_env *env, int subprog, u32 insn_idx, const char *how)
 {
 	if (drop_deadline(env, bpf_subprog_name(env, subprog), how))
@@ -1508,8 +1619,6 @@ static int refuse_call(struct bpf_verifier_env *env, int subprog, u32 insn_idx, 
 	bpf_diag_res(env, insn_idx, "function that cannot be unwound",
 		     bpf_diag_fmt(env, "The function %s() may throw, or acquires what may be held at a throw, and is %s.",
 				  bpf_subprog_name(env, subprog), how),
-	if (e->frame->run && bpf_is_tail_call(&insn))
-		emit_hand_on(e);
 		     "Give each use a function of its own.");
 	return -EINVAL;
 }
@@ -1543,6 +1652,8 @@ static int layout_frames(struct bpf_verifier_env *env)
 			/* It begins with a checkpoint. */
 			.ends = unwind->deadline && frame->stops,
 		};
+		if (!subprog)
+			frame->slots = slots_of_arguments(unwind);
 		callbacks = false;
 		for (i = info[subprog].start; i < info[subprog + 1].start; i++) {
 			callbacks |= unwind->insns[i].ops & OP_CALLBACK;
@@ -1613,6 +1724,8 @@ static int emit(struct bpf_verifier_env *env, struct emit *e, u32 insn_idx, u32 
 			if (frame->slots & BIT_ULL(slot))
 				put(e, BPF_ST_MEM(BPF_DW, BPF_REG_10, slot_off(e, slot), 0));
 		}
+		if (!subprog)
+			emit_arguments(env, e);
 		if (takes_base(unwind, subprog))
 			put(e, BPF_STX_MEM(BPF_DW, BPF_REG_10, BPF_REG_0, -frame->base));
 		if (unwind->deadline && frame->stops && !frame->run)
@@ -1623,20 +1736,19 @@ static int emit(struct bpf_verifier_env *env, struct emit *e, u32 insn_idx, u32 
 }
 
 /*
- * Whether jumps reach their targets with all that is put in between, and with
- * three times as much of what the verifier puts there later; if not, there is no
- * deadline.
+ * Whether jumps reach their targets with all that is put in between. If they would
+ * not, or not with three times as much of what the verifier puts there later, there
+ * is no deadline; without one, a program that throws is refused.
  */
 static int check_jumps(struct bpf_verifier_env *env, struct emit *e)
 {
 	const struct bpf_subprog_info *info = env->subprog_info;
+	const int reach = env->unwind->deadline ? S16_MAX / 4 : S16_MAX;
 	struct bpf_insn *insn = env->prog->insnsi;
 	u32 i, prologue, len = env->prog->len;
 	int subprog = 0, err = 0;
 	u32 *at;
 
-	if (!env->unwind->deadline)
-		return 0;
 	at = kvmalloc_array(len + 1, sizeof(*at), GFP_KERNEL_ACCOUNT);
 	if (!at)
 		return -ENOMEM;
@@ -1655,9 +1767,18 @@ static int check_jumps(struct bpf_verifier_env *env, struct emit *e)
 		if ((class != BPF_JMP && class != BPF_JMP32) || op == BPF_CALL ||
 		    op == BPF_EXIT || insn[i].code == (BPF_JMP32 | BPF_JA))
 			continue;
-		if (abs((int)(at[i + 1 + insn[i].off] - at[i + 1])) > S16_MAX / 4 &&
-		    drop_deadline(env, "program", "its jumps would not reach their targets"))
+		if (abs((int)(at[i + 1 + insn[i].off] - at[i + 1])) <= reach)
+			continue;
+		if (drop_deadline(env, "program", "its jumps would not reach their targets")) {
 			err = -EAGAIN;
+			continue;
+		}
+		verbose(env, "the jump of insn %d would not reach its target with what a throw needs in between\n",
+			i);
+		bpf_diag_res(env, i, "jump that is too long",
+			     "What a throw needs is inserted between the jump and its target, which is then too far away.",
+			     "Hold less where anything may throw, or make a function of what is jumped over.");
+		err = -E2BIG;
 	}
 	kvfree(at);
 	return err;
@@ -1746,7 +1867,8 @@ int bpf_unwind_instrument(struct bpf_verifier_env *env)
 	e.insns = kvmalloc_objs(*e.insns, 4 * INSNS_PER_SLOT * BPF_UNWIND_MAX_SLOTS + INSNS_FIXED);
 	if (!e.insns)
 		return -ENOMEM;
-	err = plan(env, &e);
+	err = check_regions(env);
+	err = err ?: plan(env, &e);
 	if (err)
 		goto out;
 	if (!needed(unwind)) {

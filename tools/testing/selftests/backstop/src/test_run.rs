@@ -59,10 +59,12 @@ pub fn run_fd_with(fd: BorrowedFd<'_>, packet: &[u8], repeat: u32) -> Result<i32
     }
     // SAFETY: `options` is whole, has the size that it names, and outlives the call; so does the packet.
     let error = unsafe { bpf_prog_test_run_opts(fd.as_raw_fd(), &mut options) };
-    ensure!(
-        error == 0,
-        "test run: {}",
-        io::Error::from_raw_os_error(-error)
-    );
+    ensure_done(error).context("test run")?;
     Ok(options.retval as i32)
+}
+
+/// What libbpf returns: 0, or an error that is negative.
+pub fn ensure_done(error: i32) -> Result<()> {
+    ensure!(error == 0, io::Error::from_raw_os_error(-error));
+    Ok(())
 }

@@ -62,6 +62,29 @@ int refuse_leaves_rcu(void *ctx)
 	return 0;
 }
 
+static int swaps_outer_rcu(__u32 i, void *ctx)
+{
+	bpf_rcu_read_unlock();
+	bpf_rcu_read_lock();
+	return 0;
+}
+
+SEC("syscall")
+__description("a callback may leave the read section of its caller where nothing can throw")
+__event(test_run) __retval(7)
+int swaps_rcu(void *ctx)
+{
+	__u64 zero = 0;
+
+	asm volatile ("" : "+r"(zero));
+	bpf_rcu_read_lock();
+	bpf_loop(1, swaps_outer_rcu, NULL, 0);
+	bpf_rcu_read_unlock();
+	if (zero)
+		bpf_throw(1);
+	return 7;
+}
+
 static int leaves_outer_preempt(__u32 i, void *ctx)
 {
 	bpf_preempt_enable();

@@ -3,6 +3,7 @@
 //! groups of user space, devices, trampolines and other programs on the same stack, two CPUs.
 
 mod directory;
+mod qdisc;
 mod traced;
 mod visible;
 
@@ -133,6 +134,7 @@ pub fn tests() -> Vec<Test> {
             module_busy,
         ),
     ];
+    tests.extend(qdisc::tests());
     tests.extend(traced::tests());
     tests.extend(visible::tests());
     tests
@@ -384,11 +386,7 @@ fn struct_ops(_: &Armed) -> Result<()> {
     let ledger = Ledger::open()?;
     let mut loaded = load("struct_ops", &OPERATIONS)?;
     let trigger = Trigger::of(&loaded)?;
-    let attached = loaded
-        .maps_mut()
-        .find(|map| map.name() == "unwind_cc")
-        .context("no operations")?
-        .attach_struct_ops()?;
+    let attached = attach_struct_ops(&mut loaded, "unwind_cc")?;
     for _ in 0..RUNS {
         trigger.cock(Event::Syscall)?;
         let listener = TcpListener::bind("127.0.0.1:0")?;
@@ -402,6 +400,15 @@ fn struct_ops(_: &Armed) -> Result<()> {
     }
     drop(attached);
     ledger.settle_released("ab", RUNS)
+}
+
+/// Has the kernel call the operations of a map, until the link is dropped.
+fn attach_struct_ops(loaded: &mut LoadedObject, name: &str) -> Result<Link> {
+    let mut map = loaded
+        .maps_mut()
+        .find(|map| map.name() == name)
+        .with_context(|| format!("no {name}"))?;
+    Ok(map.attach_struct_ops()?)
 }
 
 fn denies(_: &Armed) -> Result<()> {
