@@ -70,6 +70,7 @@ enum bpf_stopped {
 struct bpf_run {
 	u64 last;		/* when the run was looked at, 0: not yet */
 	u64 spent;		/* by the run; before it is looked at, what it was handed */
+	u64 handed;		/* what of that programs before have spent */
 	u64 section;		/* spent when it came to be in the context it is in, and which that is */
 	s32 fuel;		/* of the run outside, which this one is called by or has interrupted */
 	s32 given;		/* what it began with itself */
@@ -121,10 +122,18 @@ void bpf_checkpoint_stub(void);
 /* What that calls. Returns whether the program goes on where @regs say. */
 bool bpf_checkpoint(struct bpf_unwind_regs *regs);
 
+#ifdef CONFIG_BPF_SYSCALL
+bool bpf_run_is_handed(const struct bpf_verifier_env *env);
+#else
+static inline bool bpf_run_is_handed(const struct bpf_verifier_env *env)
+{
+	return false;
+}
+#endif
+
 /* For the verifier. */
 struct bpf_deadline *bpf_deadline_alloc(struct bpf_verifier_env *env);
 void bpf_deadline_free(struct bpf_deadline *deadline);
-bool bpf_run_is_handed(const struct bpf_verifier_env *env);
 bool bpf_jumps_back(struct bpf_insn *insn);
 bool bpf_is_tail_call(const struct bpf_insn *insn);
 bool bpf_is_packet_load(const struct bpf_insn *insn);

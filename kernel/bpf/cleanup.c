@@ -46,7 +46,7 @@ struct unwind_site {
 	u8 first;		/* slots that it fills: the first one that is free of them */
 	u8 nr;
 	u8 concurrent;		/* held at once in the function that is being verified */
-	u8 counted;		/* of that function in total, which may be verified more than once */
+	u8 counted;		/* of that function in total */
 	u8 total;		/* in all functions that are verified on their own */
 	bool known;		/* slot says how to release */
 	bool bound_to_rcu;	/* an iterator that has to be destroyed in the section of its RCU pointers */
@@ -379,7 +379,10 @@ bool bpf_unwind_allows_more(struct bpf_verifier_env *env)
 	return env->insn_processed <= BPF_COMPLEXITY_LIMIT_INSNS + unwind->allowance;
 }
 
-/* A function that is verified on its own is done: what it holds at once adds to what its callers hold. */
+/*
+ * A function that is verified on its own is done: what it holds at once adds to what its
+ * callers hold. It may be verified for two contexts, mostly one after the other.
+ */
 void bpf_unwind_unit_done(struct bpf_verifier_env *env, int subprog)
 {
 	struct bpf_unwind_env *unwind = env->unwind;
@@ -1408,8 +1411,11 @@ bool bpf_run_is_handed(const struct bpf_verifier_env *env)
 	return env && env->unwind && env->unwind->deadline && env->prog->type != BPF_PROG_TYPE_EXT;
 }
 
-/* A run begins: not at all if the program is stopped. r1 to r5 may be arguments. */
-static void emit_run(struct bpf_verifier_env *env, struct emit *e)
+/*
+ * A run begins. If the program is stopped it does not, or, so that the arguments that
+ * it owns are released, without fuel, see emit_arguments(). r1 to r5 may be arguments.
+ */
+static void emit_run(struct bpf_verifier_env *env, struct emit *e, bool owns_arguments)
 {
 	const struct bpf_unwind_env *unwind = env->unwind;
 	const struct bpf_insn stopped[2] = {
@@ -1424,8 +1430,14 @@ static void emit_run(struct bpf_verifier_env *env, struct emit *e)
 	put(e, stopped[1]);
 	put(e, BPF_LDX_MEM(BPF_W, BPF_REG_0, BPF_REG_0, 0));
 	put(e, BPF_JMP_IMM(BPF_JEQ, BPF_REG_0, 0, 2));
-	put(e, BPF_MOV64_IMM(BPF_REG_0, e->frame == unwind->frames ? unwind->deadline->result : 0));
-	put(e, BPF_EXIT_INSN());
+	if (owns_arguments) {
+		put(e, BPF_MOV64_IMM(BPF_REG_0, BPF_NO_FUEL));
+		put(e, BPF_JMP_A(3));
+	} else {
+		put(e, BPF_MOV64_IMM(BPF_REG_0, e->frame == unwind->frames ?
+				     unwind->deadline->result : 0));
+		put(e, BPF_EXIT_INSN());
+	}
 	put(e, refill[0]);
 	put(e, refill[1]);
 	put(e, BPF_LDX_MEM(BPF_W, BPF_REG_0, BPF_REG_0, 0));
@@ -1439,12 +1451,19 @@ static void emit_run(struct bpf_verifier_env *env, struct emit *e)
 		put(e, BPF_ST_MEM(BPF_DW, BPF_REG_10, run + offsetof(struct bpf_run, spent), 0));
 }
 
-/* In front of a tail call, which is given r1 to r3: hands on what is known of the run. */
+/*
+ * In front of a tail call, which is given r1 to r3: hands on what is known of the run.
+ * What a function tail calls returns to the caller of that, so it is a run of its own.
+ */
 static void emit_hand_on(struct emit *e)
 {
 	const struct bpf_insn mark[2] = { BPF_LD_IMM64(BPF_REG_0, BPF_RUN_HANDED) };
 	int run = -e->frame->run;
 
+	if (!run) {
+		put(e, BPF_MOV64_IMM(BPF_REG_5, 0));
+		return;
+	}
 	put(e, BPF_LDX_MEM(BPF_DW, BPF_REG_5, BPF_REG_10, run + offsetof(struct bpf_run, spent)));
 	put(e, BPF_LDX_MEM(BPF_DW, BPF_REG_0, BPF_REG_10, run + offsetof(struct bpf_run, last)));
 	put(e, BPF_JMP_IMM(BPF_JEQ, BPF_REG_0, 0, 8));
@@ -1508,7 +1527,7 @@ static int emit_insn(struct bpf_verifier_env *env, struct emit *e, u32 insn_idx,
 	}
 	if (e->frame->run && (insn.code == (BPF_JMP | BPF_EXIT) || may_leave(&insn)))
 		put(e, swap_fuel(e->frame, BPF_LEAVE_RUN));
-	if (e->frame->run && bpf_is_tail_call(&insn))
+	if (unwind->deadline && bpf_is_tail_call(&insn))
 		emit_hand_on(e);
 	before = e->cnt;
 	put(e, insn);
@@ -1595,19 +1614,24 @@ static u64 slots_of_arguments(const struct bpf_unwind_env *unwind)
 	return slots;
 }
 
+/* The program begins to hold its arguments. If it is stopped it is ended with them. */
 static void emit_arguments(struct bpf_verifier_env *env, struct emit *e)
 {
 	const struct unwind_site *site;
+	bool owns = false;
 	u32 i;
 
 	for (i = 0; i < ARRAY_SIZE(env->unwind->arguments); i++) {
 		site = held_argument(env->unwind, i);
 		if (!site)
 			continue;
+		owns = true;
 		put(e, BPF_LDX_MEM(BPF_DW, BPF_REG_0, BPF_REG_1,
 				   env->prog->aux->ctx_arg_info[i].offset));
 		put(e, BPF_STX_MEM(BPF_DW, BPF_REG_10, BPF_REG_0, slot_off(e, site->first)));
 	}
+	if (owns && env->unwind->deadline)
+		put(e, checkpoint(BPF_CHECKPOINT_INSN));
 }
 
 static int refuse_call(struct bpf_verifier_env *env, int subprog, u32 insn_idx, const char *how)
@@ -1719,7 +1743,7 @@ static int emit(struct bpf_verifier_env *env, struct emit *e, u32 insn_idx, u32 
 	e->cnt = 0;
 	if (pos == info->start) {
 		if (frame->run)
-			emit_run(env, e);
+			emit_run(env, e, !subprog && slots_of_arguments(unwind));
 		for (slot = 0; frame->boundary && slot < unwind->nr_slots; slot++) {
 			if (frame->slots & BIT_ULL(slot))
 				put(e, BPF_ST_MEM(BPF_DW, BPF_REG_10, slot_off(e, slot), 0));

@@ -85,6 +85,7 @@ impl Supervise for Watch {
         let since = deadline.note_look(now);
         let class = Class::now(checkpoint.may_sleep());
         let spent = run.spent();
+        let handed = run.handed();
         let taken = limit::taken(
             spent,
             run.in_class(class as u8),
@@ -108,7 +109,9 @@ impl Supervise for Watch {
             return Some(fuel::next(deadline, gap, since));
         };
 
-        let row = deadline.note_end(now, spent, exceeded, limit::APART);
+        // Of a chain of tail calls, the program that executes may be the last and have taken little.
+        let guilty = handed <= spent / 2;
+        let row = deadline.note_end(now, spent, exceeded, guilty, limit::APART);
         if row >= Setting::Row.get() as u32 && !deadline.is_stopped() {
             stop_often(program, deadline, row);
         }

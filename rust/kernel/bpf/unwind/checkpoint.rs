@@ -119,6 +119,7 @@ impl Run<'_> {
         self.0.fuel = bindings::BPF_NO_FUEL;
         if last == 0 {
             self.0.spent = Self::spent_before(self.0.spent, now);
+            self.0.handed = self.0.spent;
             // Of a chain of tail calls, each program has a section of its own.
             self.0.section = self.0.spent & !3;
             return None;
@@ -140,7 +141,9 @@ impl Run<'_> {
         if handed >> bindings::BPF_RUN_HANDED_BITS != 0 {
             return 0;
         }
-        let gap = ((now >> SHIFT).wrapping_sub(handed) & ((1 << LAST) - 1)) << SHIFT;
+        let gap = (now >> SHIFT).wrapping_sub(handed) & ((1 << LAST) - 1);
+        // The clock may go back a little where NMIs read it.
+        let gap = if gap >> (LAST - 1) != 0 { 0 } else { gap << SHIFT };
         ((handed >> LAST) << SHIFT).saturating_add(gap.min(Self::GAP))
     }
 
@@ -148,6 +151,12 @@ impl Run<'_> {
     #[inline]
     pub fn spent(&self) -> u64 {
         self.0.spent
+    }
+
+    /// Returns what of that programs have taken which came before by tail calls, in ns.
+    #[inline]
+    pub fn handed(&self) -> u64 {
+        self.0.handed
     }
 
     /// Returns for how long, in ns, the run has been in a context of the class, a number from 0 to
@@ -290,17 +299,29 @@ impl Deadline {
         }
     }
 
-    /// Notes that a run is ended. Returns how many were in succession, each less than `apart`
-    /// after the one before.
-    pub fn note_end(&self, now: u64, spent: u64, exceeded: Option<u64>, apart: Duration) -> u32 {
+    /// Notes that a run is ended, `guilty` if it is the program that has taken the time. Returns how
+    /// many were in succession for which it was, each less than `apart` after the one before.
+    pub fn note_end(
+        &self,
+        now: u64,
+        spent: u64,
+        exceeded: Option<u64>,
+        guilty: bool,
+        apart: Duration,
+    ) -> u32 {
         let before = self.ended_at().xchg(now, Relaxed);
         self.spent().store(spent, Relaxed);
         self.exceeded().store(exceeded.unwrap_or(0), Relaxed);
-        if self.stopped().load(Relaxed) == bindings::bpf_stopped_BPF_STOPPED_OPERATOR {
-            self.kills().fetch_add(1, Relaxed);
+        if exceeded.is_none() {
+            if self.stopped().load(Relaxed) == bindings::bpf_stopped_BPF_STOPPED_OPERATOR {
+                self.kills().fetch_add(1, Relaxed);
+            }
             return 0;
         }
         self.deadlines().fetch_add(1, Relaxed);
+        if !guilty {
+            return 0;
+        }
         if u128::from(now.saturating_sub(before)) >= apart.as_nanos() {
             self.row().store(0, Relaxed);
         }

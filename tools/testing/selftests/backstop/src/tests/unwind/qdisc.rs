@@ -8,6 +8,7 @@ use std::os::fd::AsRawFd;
 
 use anyhow::{Context, Result, ensure};
 use libbpf_rs::libbpf_sys::{self, bpf_tc_hook};
+use libbpf_rs::{Link, Object as LoadedObject};
 
 use super::{LOOPBACK, MODULE, RUNS, attach_struct_ops, ensure_caught, load};
 use crate::arm::Armed;
@@ -58,6 +59,11 @@ pub fn tests() -> Vec<Test> {
             "qdisc_ended",
             "a packet is freed when the operation takes too long",
             |_| throws_on("takes_long", ""),
+        ),
+        test(
+            "qdisc_stopped",
+            "packets are freed when the operation is not to run any more",
+            stopped,
         ),
     ]
 }
@@ -111,28 +117,73 @@ fn on_the_way(socket: &UdpSocket) -> Result<i32> {
     Ok(bytes)
 }
 
-/// Sends packets through the operation, and sees them freed: each once, or the kernel complains.
-fn throws_on(operation: &str, released: &str) -> Result<()> {
-    let ledger = Ledger::open()?;
-    let mut loaded = load("qdisc", &OPERATIONS)?;
-    let registered = attach_struct_ops(&mut loaded, &format!("{operation}_ops"))?;
-    let trigger = Trigger::of(&loaded)?;
-    let sender = UdpSocket::bind("127.0.0.1:0")?;
-    let receiver = UdpSocket::bind("127.0.0.1:0")?;
-    let qdisc = Qdisc::new(operation)?;
-    for _ in 0..RUNS {
-        trigger.cock(Event::Syscall)?;
+/// An operation that all packets of the loopback device go through.
+struct Road {
+    _qdisc: Qdisc,
+    _registered: Link,
+    trigger: Trigger,
+    sender: UdpSocket,
+    receiver: UdpSocket,
+}
+
+impl Road {
+    fn through(loaded: &mut LoadedObject, operation: &str) -> Result<Self> {
+        let registered = attach_struct_ops(loaded, &format!("{operation}_ops"))?;
+        Ok(Self {
+            _qdisc: Qdisc::new(operation)?,
+            _registered: registered,
+            trigger: Trigger::of(loaded)?,
+            sender: UdpSocket::bind("127.0.0.1:0")?,
+            receiver: UdpSocket::bind("127.0.0.1:0")?,
+        })
+    }
+
+    /// Sends a packet and sees it freed, once, or the kernel complains. What the exception callback
+    /// has recorded.
+    fn send(&self) -> Result<i32> {
+        self.trigger.cock(Event::Syscall)?;
         // What a discipline drops is an error to nobody.
-        sender.send_to(b"packet", receiver.local_addr()?)?;
-        let state = trigger.state()?;
+        self.sender
+            .send_to(b"packet", self.receiver.local_addr()?)?;
+        let state = self.trigger.state()?;
         ensure!(
             state.fired != 0,
             "the operation did not end early: {state:?}"
         );
-        ensure_caught(operation, state.retval)?;
-        wait_until("the packet was not freed", || Ok(on_the_way(&sender)? == 0))?;
+        wait_until("the packet was not freed", || {
+            Ok(on_the_way(&self.sender)? == 0)
+        })?;
+        Ok(state.retval)
     }
-    drop(qdisc);
-    drop(registered);
+}
+
+fn throws_on(operation: &str, released: &str) -> Result<()> {
+    let ledger = Ledger::open()?;
+    let mut loaded = load("qdisc", &OPERATIONS)?;
+    let road = Road::through(&mut loaded, operation)?;
+    for _ in 0..RUNS {
+        ensure_caught(operation, road.send()?)?;
+    }
+    drop(road);
     ledger.settle_released(released, RUNS)
+}
+
+/// An operation that was ended so often that it is stopped: what it is called with is still freed.
+fn stopped(_: &Armed) -> Result<()> {
+    const ROW: usize = 10;
+    const ECANCELED: i32 = -libc::ECANCELED;
+    let mut loaded = load("qdisc", &OPERATIONS)?;
+    let road = Road::through(&mut loaded, "takes_long")?;
+    for _ in 0..ROW {
+        ensure_caught("takes_long", road.send()?)?;
+    }
+    for _ in 0..RUNS {
+        let recorded = road.send()?;
+        // WRONG_COOKIE of progs/unwind.h, less the cookie
+        ensure!(
+            recorded == -1000 - ECANCELED,
+            "it recorded {recorded}, and is to be stopped"
+        );
+    }
+    Ok(())
 }
