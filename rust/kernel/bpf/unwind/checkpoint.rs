@@ -143,8 +143,8 @@ impl Run<'_> {
         }
         let gap = (now >> SHIFT).wrapping_sub(handed) & ((1 << LAST) - 1);
         // The clock may go back a little where NMIs read it.
-        let gap = if gap >> (LAST - 1) != 0 { 0 } else { gap << SHIFT };
-        ((handed >> LAST) << SHIFT).saturating_add(gap.min(Self::GAP))
+        let gap = if gap < 1 << (LAST - 1) { gap } else { 0 };
+        ((handed >> LAST) << SHIFT).saturating_add((gap << SHIFT).min(Self::GAP))
     }
 
     /// Returns the time that the run has taken, in ns, without what was not the program's.

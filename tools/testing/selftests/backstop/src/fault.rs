@@ -71,6 +71,9 @@ pub fn fail_each<T>(load: impl Fn() -> Result<T, Errno>) -> Result<u32> {
     let plain = load().err();
     let mut refused = 0;
     for nth in 1.. {
+        if nth % 100 == 0 {
+            println!("# goes on, {nth} allocations have failed");
+        }
         countdown.start(nth)?;
         let ended = load();
         if !countdown.stop()? {

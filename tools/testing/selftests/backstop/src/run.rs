@@ -23,8 +23,8 @@ use crate::leak;
 use crate::machine::{Obstacle, Permission};
 use crate::perform::{DEADLINE, perform};
 
-/// A test has its own deadline; this is for one that hangs. A kernel that looks for leaks checks
-/// other things as well, and is slow.
+/// A test has its own deadline; this is for one that hangs, and says nothing. A kernel that looks for
+/// leaks checks other things as well, and is slow.
 fn hangs() -> Duration {
     2 * DEADLINE * if leak::can_be_found() { 4 } else { 1 }
 }
@@ -137,7 +137,10 @@ enum Collected {
     Hung(String),
 }
 
-/// What the child says, until it closes its end. Only the word for the host is passed on at once.
+/// What is said to the host at once: that the host is to act, and that a long test goes on.
+const WORDS: [&str; 2] = ["# armed ", "# goes on, "];
+
+/// What the child says, until it closes its end. Only words for the host are passed on at once.
 fn collect(read: OwnedFd, ktap: &mut Ktap<impl Write>) -> Result<Collected> {
     let (send, lines) = channel();
     thread::spawn(move || {
@@ -151,11 +154,14 @@ fn collect(read: OwnedFd, ktap: &mut Ktap<impl Write>) -> Result<Collected> {
             }
         }
     });
-    let deadline = Instant::now() + hangs();
+    let mut deadline = Instant::now() + hangs();
     let mut log = String::new();
     loop {
         match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(line) if line.starts_with("# armed ") => ktap.comment(&line)?,
+            Ok(line) if WORDS.iter().any(|word| line.starts_with(word)) => {
+                ktap.comment(&line)?;
+                deadline = Instant::now() + hangs();
+            }
             Ok(line) => {
                 log.push_str(&line);
                 log.push('\n');
