@@ -37,7 +37,10 @@ fn run<const SEED: u64>(_: &Armed) -> Result<()> {
     let mut last = 0;
     let summary = fuzz::run(SEED, 0..programs, |line| {
         match line {
-            Line::Begins(program) => last = program,
+            Line::Begins(program) => {
+                last = program;
+                println!("# goes on, with program {program}");
+            }
             Line::Difference(difference) => println!("{difference}"),
             _ => (),
         }
