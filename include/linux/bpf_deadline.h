@@ -70,7 +70,7 @@ enum bpf_stopped {
 struct bpf_run {
 	u64 last;		/* when the run was looked at, 0: not yet */
 	u64 spent;		/* by the run; before it is looked at, what it was handed */
-	u64 handed;		/* what of that programs before have spent */
+	u64 handed;		/* of that, what programs before this one in the chain have spent */
 	u64 section;		/* spent when it came to be in the context it is in, and which that is */
 	s32 fuel;		/* of the run outside, which this one is called by or has interrupted */
 	s32 given;		/* what it began with itself */

@@ -1618,19 +1618,17 @@ static u64 slots_of_arguments(const struct bpf_unwind_env *unwind)
 static void emit_arguments(struct bpf_verifier_env *env, struct emit *e)
 {
 	const struct unwind_site *site;
-	bool owns = false;
 	u32 i;
 
 	for (i = 0; i < ARRAY_SIZE(env->unwind->arguments); i++) {
 		site = held_argument(env->unwind, i);
 		if (!site)
 			continue;
-		owns = true;
 		put(e, BPF_LDX_MEM(BPF_DW, BPF_REG_0, BPF_REG_1,
 				   env->prog->aux->ctx_arg_info[i].offset));
 		put(e, BPF_STX_MEM(BPF_DW, BPF_REG_10, BPF_REG_0, slot_off(e, site->first)));
 	}
-	if (owns && env->unwind->deadline)
+	if (env->unwind->deadline && slots_of_arguments(env->unwind))
 		put(e, checkpoint(BPF_CHECKPOINT_INSN));
 }
 
