@@ -57,27 +57,20 @@ __noinline int caught_connection(__u64 cookie)
 	__exception_cb(caught_connection) __event(test_run) __retval(42)	\
 	__calls(1, functions)
 
-SEC("tc")
-__description("a connection that was made and not inserted is freed")
-__puts("bpf_ct_discard")
-int alloc_skb(struct __sk_buff *skb)
-{
-	begin_connection(1);
-	got = (__u64)bpf_skb_ct_alloc(skb, TUPLE);
-	bpf_throw(COOKIE);
-	return 0;
-}
+#define MADE(name, section, context, description, alloc, port)			\
+	SEC(section)								\
+	__description(description) __puts("bpf_ct_discard")			\
+	int name(context)							\
+	{									\
+		begin_connection(port);						\
+		got = (__u64)alloc(ctx, TUPLE);					\
+		bpf_throw(COOKIE);						\
+		return 0;							\
+	}
 
-SEC("xdp")
-__description("the same in a program of a driver")
-__puts("bpf_ct_discard")
-int alloc_xdp(struct xdp_md *xdp)
-{
-	begin_connection(2);
-	got = (__u64)bpf_xdp_ct_alloc(xdp, TUPLE);
-	bpf_throw(COOKIE);
-	return 0;
-}
+MADE(alloc_skb, "tc", struct __sk_buff *ctx, "a connection that was made and not inserted is freed",
+     bpf_skb_ct_alloc, 1)
+MADE(alloc_xdp, "xdp", struct xdp_md *ctx, "the same in a program of a driver", bpf_xdp_ct_alloc, 2)
 
 SEC("tc")
 __description("a connection that was inserted is put, and freed by nobody")

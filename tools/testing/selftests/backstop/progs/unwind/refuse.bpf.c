@@ -182,6 +182,26 @@ int refuse_too_many(void *ctx)
 	return 0;
 }
 
+SEC("syscall")
+__description("a jump over so much that its target is out of reach with what a throw needs is refused")
+__exception_cb(caught) __event(none) __failure(E2BIG)
+__msg("the jump of insn {{[0-9]+}} would not reach its target with what a throw needs in between")
+__naked int refuse_long_jump(void)
+{
+	asm volatile ("r6 = %[one] ll;"
+		      "r6 = *(u32 *)(r6 + 0);"
+		      "if r6 == 0 goto out_%=;"		/* over 32,740 instructions, and may 32,767 */
+		      ".rept 32658; r0 = 0; .endr;"
+		      ".rept 40; r1 = 0x61; call %[acquire]; .endr;"
+		      "r1 = 42;"
+		      "call %[throw];"
+		      "out_%=: r0 = 0;"
+		      "exit;"
+		      :: [one] "i"(&one), [acquire] "i"(bpf_unwind_object_acquire),
+			 [throw] "i"(bpf_throw)
+		      : __clobber_all);
+}
+
 static __noinline int called_both_ways(__u32 i, void *ctx)
 {
 	struct bpf_unwind_object *object = bpf_unwind_object_acquire('a');

@@ -882,6 +882,36 @@ int shared_callee(void *ctx)
 	return 0;
 }
 
+#define MANY		33
+#define MANY_LABELS	"ggggggggggggggggggggggggggggggggg"
+
+/* Verified on its own, and twice: for a caller that may sleep, and for one that may not. */
+__noinline int hold_many(int throw)
+{
+	int i;
+
+	for (i = 0; i < MANY; i++) {
+		barrier_var(i);
+		bpf_unwind_object_acquire('g');
+	}
+	bpf_throw(COOKIE + throw);
+	return 0;
+}
+
+SEC("syscall")
+__description("what a function holds that is verified for two contexts counts once towards the most")
+__unwinds(MANY_LABELS)
+int verified_twice(void *ctx)
+{
+	begin();
+	if (!one)
+		hold_many(1);
+	bpf_rcu_read_lock();
+	hold_many(0);
+	bpf_rcu_read_unlock();
+	return 0;
+}
+
 static __noinline int make_iterator(struct bpf_iter_unwind *it, int label)
 {
 	return bpf_iter_unwind_new(it, label, 3);

@@ -101,6 +101,11 @@ pub fn tests() -> Vec<Test> {
             chain,
         ),
         test(
+            "chain_last",
+            "the program with which long chains of tail calls end is not stopped for those before",
+            chain_last,
+        ),
+        test(
             "both_cpus",
             "runs of one program are ended on both CPUs at once",
             both_cpus,
@@ -383,36 +388,71 @@ fn ends_above(loaded: &LoadedObject, counting: &LoadedObject, below: &str) -> Re
     Ok(())
 }
 
-/// Chains of programs that take 2 ms each, and may take 30 ms.
-fn chain(_: &Armed) -> Result<()> {
-    // As many as a chain can have, of which the first takes no time.
+/// Chains of programs of progs/deadline/chain.bpf.c that take 2 ms each, and may take 30 ms.
+struct Chains {
+    loaded: LoadedObject,
+    section: Section,
+}
+
+impl Chains {
+    /// As many programs as a chain can have, of which the first takes no time.
     const ALL: u64 = 33;
-    // Those that fit, one that begins, and one that is not looked at for its first millisecond.
-    const MOST: u64 = 30 / 2 + 2;
+    /// Together these take less than a deadline.
     const FEW: u64 = 4;
-    const CHAINS: [&str; 3] = ["chain_direct", "chain_by_index", "chain_in_function"];
-    let loaded = load_from("chain", &[&CHAINS[..], &["link", "link_by_index"]].concat())?;
-    let section = Section::of(&loaded, ".data.chain")?;
-    let run_chain = |name, programs: u64| {
-        section.write(&programs.to_ne_bytes())?;
-        let result = run(&loaded, name)?;
-        let [_, entered] = section.words()?;
-        Ok::<_, anyhow::Error>((result, entered))
-    };
-    for name in CHAINS {
-        let (result, entered) = run_chain(name, ALL)?;
+
+    fn load(names: &[&str]) -> Result<Self> {
+        let loaded = load_from("chain", &[names, &["link", "link_by_index"]].concat())?;
+        let section = Section::of(&loaded, ".data.chain")?;
+        Ok(Self { loaded, section })
+    }
+
+    /// Runs a chain of `programs`. Returns the result, and how many were entered.
+    fn run(&self, name: &str, programs: u64) -> Result<(i32, u64)> {
+        self.section.write(&programs.to_ne_bytes())?;
+        let result = run(&self.loaded, name)?;
+        let [_, entered] = self.section.words()?;
+        Ok((result, entered))
+    }
+
+    fn run_few(&self, name: &str) -> Result<()> {
+        let few = self.run(name, Self::FEW)?;
+        ensure!(few == (7, Self::FEW), "{name}, a few: {few:?}");
+        Ok(())
+    }
+
+    fn run_all(&self, name: &str) -> Result<()> {
+        // Those that fit, one that begins, and one that is not looked at for its first millisecond.
+        const MOST: u64 = 30 / 2 + 2;
+        let (result, entered) = self.run(name, Self::ALL)?;
         ensure!(result == 42, "{name} returned {result}, after {entered}");
         ensure!(
             entered <= MOST,
             "{name}: {entered} programs, more than {MOST}"
         );
+        Ok(())
+    }
+}
+
+fn chain(_: &Armed) -> Result<()> {
+    const CHAINS: [&str; 3] = ["chain_direct", "chain_by_index", "chain_in_function"];
+    let chains = Chains::load(&CHAINS)?;
+    for name in CHAINS {
+        chains.run_all(name)?;
         // Together they take longer than one may.
         for _ in 0..5 {
-            let short = run_chain(name, FEW)?;
-            ensure!(short == (7, FEW), "{name}, a few: {short:?}");
+            chains.run_few(name)?;
         }
     }
     Ok(())
+}
+
+fn chain_last(_: &Armed) -> Result<()> {
+    const CHAIN: &str = "chain_direct";
+    let chains = Chains::load(&[CHAIN])?;
+    for _ in 0..2 * ROW {
+        chains.run_all(CHAIN)?;
+    }
+    chains.run_few(CHAIN)
 }
 
 fn both_cpus(_: &Armed) -> Result<()> {
