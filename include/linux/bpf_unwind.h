@@ -42,8 +42,6 @@ enum bpf_unwind_kind {
 
 struct bpf_unwind_slot {
 	enum bpf_unwind_kind kind;
-	/* The object starts that many bytes before the pointer in the slot. */
-	s32 offset;
 	/* Instruction of the loaded program that acquires, for reports; -1 if several do. */
 	s32 insn_idx;
 	/* Of the type or the acquiring function, for reports. Never NULL. */
@@ -72,7 +70,10 @@ struct bpf_unwind_func {
 	/* bpf_prog_aux.unwind_saved and unwind_saved_regs */
 	u8 saved_regs;
 	u16 saved;
-	/* Of a boundary with slots: slot 0 lies that far below what the program sees as r10. */
+	/*
+	 * Of a boundary with slots: slot 0 lies that far below what the program sees as
+	 * r10, or would, if the frame had those that it does not fill.
+	 */
 	u16 area;
 	/* If it calls helpers whose callback may throw: distance below r10 of struct bpf_unwind_pending. */
 	u16 pending;

@@ -38,6 +38,9 @@
 #define INSNS_PER_SLOT	6
 #define INSNS_FIXED	32
 
+/* Stack that all functions which are active at once may need together for what they hold. */
+#define MAX_EXTRA_STACK	1024
+
 /* An instruction that acquires, or an argument that the program owns from the first one on. */
 struct unwind_site {
 	struct bpf_unwind_slot slot;
@@ -45,6 +48,9 @@ struct unwind_site {
 	u8 arg;			/* register with the resource's address, or 0: r0 returns it */
 	u8 first;		/* slots that it fills: the first one that is free of them */
 	u8 nr;
+	u8 own;			/* of these, the first that it brings along */
+	u16 joined;		/* index of itself, or of one that some instruction releases as well */
+	s32 offset;		/* the object starts that many bytes before what is acquired */
 	u8 concurrent;		/* held at once in the function that is being verified */
 	u8 counted;		/* of that function in total */
 	u8 total;		/* in all functions that are verified on their own */
@@ -52,7 +58,9 @@ struct unwind_site {
 	bool bound_to_rcu;	/* an iterator that has to be destroyed in the section of its RCU pointers */
 	bool ambiguous;		/* acquires different things on different paths */
 	bool sleeps;		/* its release may sleep */
+	bool unsafe;		/* it could be released elsewhere, but not where the program may run */
 	bool at_throw;		/* held at one */
+	bool leads_held;	/* one that is joined to it is */
 	bool held;		/* at a throw or a checkpoint: has slots */
 	s32 outside;		/* released by this instruction of another boundary, or -1 */
 };
@@ -76,6 +84,7 @@ enum unwind_op {
 
 struct unwind_insn {
 	u16 site;		/* index + 1 */
+	u16 releases;		/* index + 1 of a site that it releases */
 	u8 ops;			/* enum unwind_op */
 	u32 checkpoint;		/* fuel that a checkpoint in front of it takes, or 0 */
 };
@@ -88,6 +97,7 @@ struct unwind_frame {
 	u16 pending;
 	u16 run;		/* where a run ends: struct bpf_run */
 	u16 depth;		/* of the whole frame */
+	u32 extra;		/* stack that is needed from here on and that the verifier has not counted */
 	bool boundary;
 	bool ends;		/* has checkpoints, or calls what has */
 	u32 weight;		/* of all that it executes at most, but for loops */
@@ -205,6 +215,36 @@ static int again(const struct bpf_verifier_env *env)
 	return env->unwind->table ? -EAGAIN : 0;
 }
 
+/*
+ * Has each function throw that calls, or calls back, what may. check_cfg() does so when
+ * it leaves the function, and has not seen then what a cycle leads back to that goes by
+ * the address of an asynchronous callback.
+ */
+static void propagate_throws(struct bpf_verifier_env *env)
+{
+	struct bpf_subprog_info *info = env->subprog_info;
+	const struct bpf_insn *insn = env->prog->insnsi;
+	int k, subprog, callee;
+	bool changed;
+	u32 i;
+
+	do {
+		changed = false;
+		for (k = 0; k < env->subprog_cnt; k++) {
+			subprog = env->subprog_topo_order[k];
+			for (i = info[subprog].start;
+			     i < info[subprog + 1].start && !info[subprog].might_throw; i++) {
+				if (!bpf_pseudo_call(&insn[i]) && !bpf_pseudo_func(&insn[i]))
+					continue;
+				callee = bpf_find_subprog(env, i + insn[i].imm + 1);
+				if (callee >= 0 && info[callee].might_throw)
+					changed = info[subprog].might_throw = true;
+			}
+			cond_resched();
+		}
+	} while (changed);
+}
+
 /* Whether some function may take long even without a loop, in what it calls. */
 static bool is_long(struct bpf_verifier_env *env)
 {
@@ -295,6 +335,7 @@ int bpf_unwind_prepare(struct bpf_verifier_env *env)
 	if (!env->prog->jit_requested || !bpf_jit_supports_unwind() ||
 	    bpf_prog_is_offloaded(env->prog->aux))
 		return 0;
+	propagate_throws(env);
 	for (i = 0; i < env->subprog_cnt; i++)
 		throws |= env->subprog_info[i].might_throw;
 	desc = throws ? bpf_find_kfunc_desc(env->prog, bpf_throw_kfunc_id(), 0) : NULL;
@@ -459,6 +500,7 @@ static struct unwind_site *add_site(struct bpf_unwind_env *unwind, s32 insn_idx,
 	site->slot.insn_idx = insn_idx;
 	site->insn_idx = insn_idx;
 	site->arg = arg;
+	site->joined = site - sites;
 	site->outside = -1;
 	return site;
 }
@@ -479,7 +521,7 @@ static int note_site(struct bpf_verifier_env *env, u32 insn_idx, u8 arg,
 			return PTR_ERR(site);
 		unwind->insns[insn_idx].site = unwind->nr_sites;
 	} else if (site->known != found->known || site->slot.kind != found->slot.kind ||
-		   site->slot.offset != found->slot.offset ||
+		   site->offset != found->offset ||
 		   site->slot.release != found->slot.release) {
 		site->ambiguous = true;
 	}
@@ -514,23 +556,39 @@ static void set_release(struct unwind_site *found, const struct btf *btf, s32 fu
 	found->known = true;
 }
 
+/*
+ * Whether what the kfunc @id does may be done wherever the program runs: in NMI, or
+ * under a lock, if the program may call it there itself.
+ */
+static bool is_safe_to_call(struct bpf_verifier_env *env, const struct btf *btf, s32 id)
+{
+	const u32 *flags;
+
+	if (!bpf_obj_drop_in_nmi(env) && !bpf_in_locked_callback(env))
+		return true;
+	flags = id < 0 ? NULL : btf_kfunc_flags(btf, id, env->prog);
+	return flags && (!bpf_in_locked_callback(env) || *flags & KF_SPINLOCK_SAFE);
+}
+
 /* A pointer to a kernel type: its destructor, else the one kfunc that releases it. */
-static void find_release(struct unwind_site *found, struct btf *btf, u32 type_id)
+static void find_release(struct bpf_verifier_env *env, struct unwind_site *found,
+			 struct btf *btf, u32 type_id)
 {
 	struct btf *vmlinux = bpf_get_btf_vmlinux();
-	s32 id;
+	s32 id, kfunc;
 
 	found->slot.kind = BPF_UNWIND_KFUNC;
 	id = btf_find_dtor_kfunc(btf, type_id);
-	if (id < 0)
-		id = btf_find_release_kfunc(btf, type_id);
-	if (id == -ENOENT && btf != vmlinux && type_id < btf_nr_types(vmlinux)) {
+	kfunc = btf_find_release_kfunc(btf, type_id);
+	if (id < 0 && kfunc == -ENOENT && btf != vmlinux && type_id < btf_nr_types(vmlinux)) {
 		btf = vmlinux;
 		id = btf_find_dtor_kfunc(btf, type_id);
-		if (id < 0)
-			id = btf_find_release_kfunc(btf, type_id);
+		kfunc = btf_find_release_kfunc(btf, type_id);
 	}
-	if (id >= 0)
+	if (id < 0)
+		id = kfunc;
+	found->unsafe = id >= 0 && !is_safe_to_call(env, btf, kfunc);
+	if (id >= 0 && !found->unsafe)
 		set_release(found, btf, id);
 }
 
@@ -567,14 +625,15 @@ int bpf_unwind_acquire_reg(struct bpf_verifier_env *env, u32 insn_idx,
 		if (!(reg->type & MEM_ALLOC)) {
 			if (releases_nothing(found.slot.name))
 				return 0;
-			find_release(&found, reg->btf, reg->btf_id);
+			find_release(env, &found, reg->btf, reg->btf_id);
 			break;
 		}
 		found.slot.kind = reg->type & MEM_PERCPU ? BPF_UNWIND_PERCPU_OBJ : BPF_UNWIND_OBJ;
 		found.slot.meta = btf_find_struct_meta(reg->btf, reg->btf_id);
 		/* A node that is taken out of a list or tree is known by the node in it. */
-		found.slot.offset = reg->var_off.value;
-		found.known = !found.slot.meta || !is_unsafe_to_drop(env, found.slot.meta->record);
+		found.offset = reg->var_off.value;
+		found.unsafe = found.slot.meta && is_unsafe_to_drop(env, found.slot.meta->record);
+		found.known = !found.unsafe;
 		break;
 	default:
 		found.slot.name = "resource";
@@ -597,7 +656,7 @@ int bpf_unwind_acquire_argument(struct bpf_verifier_env *env, u32 argument)
 	found.slot.name = btf_name_by_offset(btf, btf_type_by_id(btf, info->btf_id)->name_off);
 	if (releases_nothing(found.slot.name))
 		return 0;
-	find_release(&found, btf, info->btf_id);
+	find_release(env, &found, btf, info->btf_id);
 	site = add_site(env->unwind, -1, BPF_REG_1, &found);
 	if (IS_ERR(site))
 		return PTR_ERR(site);
@@ -676,6 +735,35 @@ int bpf_unwind_acquire_irq(struct bpf_verifier_env *env, u32 insn_idx,
 	return note_site(env, insn_idx, arg_of(env, arg), &found);
 }
 
+/* The one that stands for all sites that are joined to this one. */
+static struct unwind_site *leader(struct bpf_unwind_env *unwind, struct unwind_site *site)
+{
+	struct unwind_site *sites = unwind->sites;
+
+	while (&sites[site->joined] != site) {
+		site->joined = sites[site->joined].joined;
+		site = &sites[site->joined];
+	}
+	return site;
+}
+
+/*
+ * An instruction that releases what either of two sites acquired cannot tell which, if
+ * both have acquired the same object: all that it releases is joined.
+ */
+static void join(struct bpf_unwind_env *unwind, struct unwind_insn *noted, struct unwind_site *site)
+{
+	struct unwind_site *other;
+
+	if (!noted->releases)
+		noted->releases = site - unwind->sites + 1;
+	other = leader(unwind, &unwind->sites[noted->releases - 1]);
+	site = leader(unwind, site);
+	if (other < site)
+		swap(other, site);
+	other->joined = site - unwind->sites;
+}
+
 /* Called while the reference is still in the state. Cannot fail: some who release cannot. */
 void bpf_unwind_release(struct bpf_verifier_env *env, const struct bpf_reference_state *ref)
 {
@@ -713,6 +801,7 @@ void bpf_unwind_release(struct bpf_verifier_env *env, const struct bpf_reference
 	releases[i].site = site - unwind->sites;
 	unwind->nr_releases++;
 	unwind->insns[env->insn_idx].ops |= OP_RELEASE;
+	join(unwind, &unwind->insns[env->insn_idx], site);
 }
 
 static const struct bpf_func_state *boundary_frame(const struct bpf_verifier_state *state)
@@ -807,8 +896,10 @@ static int check_site(struct bpf_verifier_env *env, const struct unwind_site *si
 			      "Acquire each type by an instruction of its own.");
 	if (site->known)
 		return 0;
-	if (site->slot.kind == BPF_UNWIND_OBJ || site->slot.kind == BPF_UNWIND_PERCPU_OBJ)
+	if (site->unsafe)
 		return refuse(env, site->insn_idx, site->slot.name,
+			      site->slot.kind == BPF_UNWIND_KFUNC ?
+			      "it cannot be released in NMI or under a lock, where the program may run" :
 			      "it has fields that cannot be freed in NMI or under a lock, where the program may run",
 			      "Release it before anything may throw.");
 	return refuse(env, site->insn_idx, site->slot.name,
@@ -985,6 +1076,49 @@ static int add_shared_slots(struct bpf_verifier_env *env, enum bpf_unwind_kind k
 	return 0;
 }
 
+/* Whether two sites may hold the same object, each with a reference of its own. */
+static bool may_share_object(enum bpf_unwind_kind kind)
+{
+	return kind == BPF_UNWIND_OBJ || kind == BPF_UNWIND_SOCK || kind == BPF_UNWIND_KFUNC;
+}
+
+/* Whether an instruction that releases what one acquired may find it in a slot of the other. */
+static bool is_mistakable(struct bpf_unwind_env *unwind, struct unwind_site *a,
+			  struct unwind_site *b)
+{
+	return a == b || (may_share_object(a->slot.kind) && a->held && b->held &&
+			  a->slot.kind == b->slot.kind && a->slot.release == b->slot.release &&
+			  a->sleeps == b->sleeps && leader(unwind, a) == leader(unwind, b));
+}
+
+/* The slots of @site and of all that may be mistaken for it are those of each of them. */
+static int add_mistakable_slots(struct bpf_verifier_env *env, struct unwind_site *site)
+{
+	struct bpf_unwind_env *unwind = env->unwind;
+	struct unwind_site *end = unwind->sites + unwind->nr_sites, *other;
+	u8 first = unwind->nr_slots, nr, i;
+	int ret;
+
+	for (other = site; other < end; other++) {
+		if (!is_mistakable(unwind, site, other))
+			continue;
+		ret = add_slots(env, &other->slot, other->total);
+		if (ret < 0)
+			return ret;
+		other->own = ret;
+	}
+	nr = unwind->nr_slots - first;
+	for (other = site; other < end; other++) {
+		if (!is_mistakable(unwind, site, other))
+			continue;
+		other->first = first;
+		other->nr = nr;
+	}
+	for (i = first; nr != site->total && i < first + nr; i++)
+		unwind->table->slots[i].insn_idx = -1;
+	return 0;
+}
+
 static int add_own_slots(struct bpf_verifier_env *env, bool bound_to_rcu, bool sleeps)
 {
 	struct bpf_unwind_env *unwind = env->unwind;
@@ -996,14 +1130,12 @@ static int add_own_slots(struct bpf_verifier_env *env, bool bound_to_rcu, bool s
 	for (kind = BPF_UNWIND_ITER; kind < BPF_UNWIND_RCU; kind++) {
 		for (i = 0; i < unwind->nr_sites; i++) {
 			site = &unwind->sites[i];
-			if (!site->held || site->slot.kind != kind || site->sleeps != sleeps ||
-			    site->bound_to_rcu != bound_to_rcu)
+			if (!site->held || site->nr || site->slot.kind != kind ||
+			    site->sleeps != sleeps || site->bound_to_rcu != bound_to_rcu)
 				continue;
-			ret = add_slots(env, &site->slot, site->total);
+			ret = add_mistakable_slots(env, site);
 			if (ret < 0)
 				return ret;
-			site->first = ret;
-			site->nr = site->total;
 		}
 	}
 	return 0;
@@ -1044,7 +1176,16 @@ static int allocate_slots(struct bpf_verifier_env *env)
 	unwind->held = unwind->at_throw;
 	for (i = 0; i < unwind->nr_sites; i++) {
 		site = &unwind->sites[i];
-		site->held = site->at_throw;
+		if (site->at_throw && may_share_object(site->slot.kind))
+			leader(unwind, site)->leads_held = true;
+	}
+	for (i = 0; i < unwind->nr_sites; i++) {
+		site = &unwind->sites[i];
+		site->nr = 0;
+		/* What may be mistaken for what is held at a throw has to have a slot as well. */
+		site->held = site->at_throw ||
+			     ((site->known || site->ambiguous) &&
+			      may_share_object(site->slot.kind) && leader(unwind, site)->leads_held);
 		err = site->held || unwind->deadline ? check_site(env, site) : 0;
 		if (err)
 			return err;
@@ -1292,6 +1433,12 @@ static void emit_acquire_behind(struct emit *e, struct bpf_unwind_env *unwind,
 		put(e, BPF_LDX_MEM(BPF_DW, value, BPF_REG_10, scratch_off(e, 0)));
 		put(e, BPF_LDX_MEM(BPF_DW, value, value, offsetof(struct bpf_dynptr_kern, data)));
 	}
+	if (site->offset) {
+		value = BPF_REG_1;
+		put(e, BPF_MOV64_REG(value, BPF_REG_0));
+		put(e, BPF_JMP_IMM(BPF_JEQ, value, 0, 1));
+		put(e, BPF_ALU64_IMM(BPF_ADD, value, -site->offset));
+	}
 	base = base_reg(e, BPF_REG_4);
 	if (site->nr == 1)
 		put(e, BPF_STX_MEM(BPF_DW, base, value, slot_off(e, site->first)));
@@ -1318,6 +1465,7 @@ static void emit_release(struct emit *e, struct bpf_verifier_env *env, u32 insn_
 	struct bpf_unwind_env *unwind = env->unwind;
 	const struct unwind_site *site, *only = NULL;
 	u32 nr = 0, others = 0, from, i;
+	u64 found = 0;
 	u8 base, value;
 	s32 offset;
 
@@ -1329,7 +1477,9 @@ static void emit_release(struct emit *e, struct bpf_verifier_env *env, u32 insn_
 			others++;
 			continue;
 		}
-		nr += site->nr;
+		if (!(found & BIT_ULL(site->first)))
+			nr += site->nr;
+		found |= BIT_ULL(site->first);
 		only = site;
 	}
 	if (!only)
@@ -1349,14 +1499,15 @@ static void emit_release(struct emit *e, struct bpf_verifier_env *env, u32 insn_
 		if (unwind->releases[i].insn_idx != insn_idx)
 			continue;
 		site = &unwind->sites[unwind->releases[i].site];
-		if (!site->held)
+		/* Several sites may have the same slots. */
+		if (!site->held || !(found & BIT_ULL(site->first)))
 			continue;
+		found &= ~BIT_ULL(site->first);
 		value = release_arg(insn);
-		/* The slot has the node's address, the call may get the object's, and vice versa. */
+		/* The slot has the object's address, the call may get that of a node in it. */
 		offset = 0;
-		if (site->slot.kind == BPF_UNWIND_OBJ)
-			offset = site->slot.offset -
-				 (bpf_takes_graph_node(insn) ? env->insn_aux_data[pos].insert_off : 0);
+		if (site->slot.kind == BPF_UNWIND_OBJ && bpf_takes_graph_node(insn))
+			offset = -env->insn_aux_data[pos].insert_off;
 		if (is_dynptr(site->slot.kind)) {
 			put(e, BPF_STX_MEM(BPF_DW, BPF_REG_10, BPF_REG_7, scratch_off(e, 1)));
 			put(e, BPF_LDX_MEM(BPF_DW, BPF_REG_7, value,
@@ -1368,8 +1519,6 @@ static void emit_release(struct emit *e, struct bpf_verifier_env *env, u32 insn_
 			continue;
 		}
 		emit_clear(e, base, BPF_REG_0, value, offset, site->first, site->nr);
-		if (is_shared(site->slot.kind))
-			break; /* all sites have the same slots */
 	}
 	land(e, from);
 	if (lock_irq) {
@@ -1609,7 +1758,7 @@ static u64 slots_of_arguments(const struct bpf_unwind_env *unwind)
 	for (i = 0; i < ARRAY_SIZE(unwind->arguments); i++) {
 		site = held_argument(unwind, i);
 		if (site)
-			slots |= BIT_ULL(site->first);
+			slots |= BIT_ULL(site->own);
 	}
 	return slots;
 }
@@ -1626,7 +1775,7 @@ static void emit_arguments(struct bpf_verifier_env *env, struct emit *e)
 			continue;
 		put(e, BPF_LDX_MEM(BPF_DW, BPF_REG_0, BPF_REG_1,
 				   env->prog->aux->ctx_arg_info[i].offset));
-		put(e, BPF_STX_MEM(BPF_DW, BPF_REG_10, BPF_REG_0, slot_off(e, site->first)));
+		put(e, BPF_STX_MEM(BPF_DW, BPF_REG_10, BPF_REG_0, slot_off(e, site->own)));
 	}
 	if (env->unwind->deadline && slots_of_arguments(env->unwind))
 		put(e, checkpoint(BPF_CHECKPOINT_INSN));
@@ -1645,6 +1794,21 @@ static int refuse_call(struct bpf_verifier_env *env, int subprog, u32 insn_idx, 
 	return -EINVAL;
 }
 
+static int refuse_stack(struct bpf_verifier_env *env, int subprog, u32 bytes)
+{
+	const char *name = bpf_subprog_name(env, subprog);
+
+	if (drop_deadline(env, name, "what may be held in it and in what it calls takes too much stack"))
+		return again(env);
+	verbose(env, "func#%d needs %u bytes of stack, more than %d, for what may be held in it and in what it calls\n",
+		subprog, bytes, MAX_EXTRA_STACK);
+	bpf_diag_res(env, env->subprog_info[subprog].start, "too much stack for what is held",
+		     bpf_diag_fmt(env, "What a throw may have to release in the function %s() and in what it calls takes %u bytes of stack, more than %d.",
+				  name, bytes, MAX_EXTRA_STACK),
+		     "Hold less in callbacks, or nest fewer.");
+	return -E2BIG;
+}
+
 /* Which function touches which slots, itself or in what it calls, and where each keeps what. */
 static int layout_frames(struct bpf_verifier_env *env)
 {
@@ -1653,6 +1817,7 @@ static int layout_frames(struct bpf_verifier_env *env)
 	struct bpf_insn *insn = env->prog->insnsi;
 	struct unwind_frame *frame;
 	int i, k, subprog, callee;
+	u32 extra, first;
 	bool callbacks;
 	u16 depth;
 
@@ -1677,14 +1842,20 @@ static int layout_frames(struct bpf_verifier_env *env)
 		if (!subprog)
 			frame->slots = slots_of_arguments(unwind);
 		callbacks = false;
+		extra = 0;
 		for (i = info[subprog].start; i < info[subprog + 1].start; i++) {
 			callbacks |= unwind->insns[i].ops & OP_CALLBACK;
 			frame->slots |= touched(unwind, i, &insn[i]);
 			frame->ends |= unwind->deadline && unwind->insns[i].checkpoint;
-			if (!bpf_pseudo_call(&insn[i]))
+			if (!bpf_pseudo_call(&insn[i]) && !bpf_pseudo_func(&insn[i]))
 				continue;
 			callee = bpf_find_subprog(env, i + insn[i].imm + 1);
 			if (callee < 0)
+				continue;
+			/* What is called back later has another stack. */
+			if (bpf_pseudo_call(&insn[i]) || !info[callee].is_async_cb)
+				extra = max(extra, unwind->frames[callee].extra);
+			if (!bpf_pseudo_call(&insn[i]))
 				continue;
 			if (unwind->frames[callee].boundary &&
 			    (unwind->frames[callee].slots || unwind->frames[callee].ends ||
@@ -1699,8 +1870,12 @@ static int layout_frames(struct bpf_verifier_env *env)
 		frame->ends |= frame->calls_end || (unwind->deadline && callbacks);
 
 		depth = round_up(info[subprog].stack_depth, 8);
-		if (frame->boundary && frame->slots)
-			frame->area = depth += 8 * unwind->nr_slots;
+		if (frame->boundary && frame->slots) {
+			/* It keeps those from the first to the last that it touches. */
+			first = __ffs64(frame->slots);
+			depth += 8 * (fls64(frame->slots) - first);
+			frame->area = depth + 8 * first;
+		}
 		if (!frame->boundary && frame->slots)
 			frame->base = depth += 8;
 		if (frame->slots)
@@ -1716,6 +1891,11 @@ static int layout_frames(struct bpf_verifier_env *env)
 		    info[subprog].tail_call_reachable)
 			return refuse_call(env, subprog, info[subprog].start,
 					   "in need of too much stack for a function with tail calls");
+		/* A boundary saves all registers of its caller. */
+		frame->extra = extra + depth - round_up(info[subprog].stack_depth, 8) +
+			       (frame->boundary ? sizeof_field(struct bpf_unwind_regs, saved) : 0);
+		if (frame->extra > MAX_EXTRA_STACK)
+			return refuse_stack(env, subprog, frame->extra);
 		/* What is put in front of its first instruction runs once. */
 		if ((frame->slots || frame->run || (unwind->deadline && frame->stops)) &&
 		    env->insn_aux_data[info[subprog].start].indirect_target)

@@ -32,7 +32,7 @@ extern "C" {
 /// Releases what was in a slot.
 #[inline(always)]
 pub(crate) fn release(slot: &Slot, content: usize) {
-    let object = content.wrapping_sub(slot.offset() as usize) as *mut c_void;
+    let object = content as *mut c_void;
 
     match slot.function() {
         // SAFETY: As in `release_builtin`.

@@ -205,12 +205,6 @@ impl Slot {
         })
     }
 
-    /// Returns how far behind the start of the object the content of the slot points.
-    #[inline]
-    pub fn offset(&self) -> i32 {
-        self.0.offset
-    }
-
     /// Returns the name of the type, or of the function that acquires it.
     // Not inlined, since it can panic in theory.
     #[inline(never)]
