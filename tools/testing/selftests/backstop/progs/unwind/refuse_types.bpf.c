@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* One instruction that acquires different types is refused when the program is loaded. */
+/* Types that cannot be released where the program runs, or not told apart, are refused at load. */
 #include <vmlinux.h>
 #include <bpf/bpf_helpers.h>
 
@@ -52,11 +52,38 @@ __naked int refuse_two_types(void)
 		      : __clobber_all);
 }
 
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct packets {
+		struct sk_buff __kptr *packet;
+	});
+} packets SEC(".maps");
+
+/* Only a Qdisc may call bpf_kfree_skb(), which is not for NMI. */
+SEC("tp_btf/sched_switch")
+__description("what a program out of a map holds and may not release itself, for it may run in NMI, is refused")
+__event(none) __failure(EINVAL)
+__msg("bpf_throw cannot release sk_buff acquired at insn {{[0-9]+}}: it cannot be released in NMI or under a lock")
+int refuse_in_nmi(void *ctx)
+{
+	struct packets *value;
+	__u32 key = 0;
+
+	value = bpf_map_lookup_elem(&packets, &key);
+	if (!value)
+		return 0;
+	bpf_kptr_xchg(&value->packet, NULL);
+	bpf_throw(COOKIE);
+	return 0;
+}
+
 /* Never called: clang describes kfuncs, and types behind pointers, only where C uses them. */
-void kfuncs(void)
+void kfuncs(struct sk_buff *packet)
 {
 	struct box *box = new(struct box);
 
 	if (box && bpf_unwind_object_acquire('a')->type)
-		bpf_throw(box->a);
+		bpf_throw(box->a + packet->len);
 }
