@@ -78,6 +78,7 @@ enum Kind {
     If,
     Hold,
     Array,
+    Pair,
     Early,
     Stash,
     Dynptr,
@@ -171,6 +172,7 @@ impl Draw<'_> {
             (3, If, true),
             (8, Hold, free && place.words >= 1),
             (1, Array, free && place.words >= 3),
+            (2, Pair, free && place.words >= 3),
             (3, Early, free && !early.is_empty()),
             (1, Stash, free && !stashable.is_empty()),
             (1, Dynptr, free && place.words >= 2),
@@ -202,6 +204,12 @@ impl Draw<'_> {
             },
             Hold => Stmt::Hold(self.hold(place)),
             Array => self.array(place),
+            Pair => Stmt::Pair {
+                label: self.label(place, 1),
+                bit: self.bit(),
+                both: self.body(place.less(3)),
+                left: self.body(place.less(3)),
+            },
             Early => Stmt::Early {
                 bit: self.bit(),
                 hold: self.choices.one_of(&early).unwrap_or_default(),

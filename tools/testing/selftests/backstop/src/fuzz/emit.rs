@@ -323,6 +323,12 @@ impl<'a> Emit<'a> {
                 count,
                 body,
             } => self.array(*what, *label, *count, body),
+            Stmt::Pair {
+                label,
+                bit,
+                both,
+                left,
+            } => self.pair(*label, *bit, both, left),
             Stmt::Early { bit, hold } => {
                 let pointer = self.frame.pointers[*hold];
                 let (set, end) = (self.asm.label(), self.asm.label());
@@ -615,6 +621,59 @@ impl<'a> Emit<'a> {
         }
         self.frame.free(round);
         self.frame.free_words(count);
+    }
+
+    fn pair(&mut self, label: u8, bit: Bit, both: &'a Body, left: &'a Body) {
+        let what = Resource::Object;
+        let places = [false, true, true].map(|on_stack| self.frame.place(on_stack));
+        let [first, second, selector] = places;
+        let (set, either, alone, end) = (
+            self.asm.label(),
+            self.asm.label(),
+            self.asm.label(),
+            self.asm.label(),
+        );
+        let held = [first, second].map(|place| Pointer {
+            what,
+            place,
+            other: None,
+        });
+        self.acquire(what, label, None);
+        self.put(first, 0);
+        self.asm.jump_if(0, Condition::Equal, 0, end);
+        self.asm.copy(1, 0);
+        self.asm.kfunc("bpf_unwind_object_get");
+        self.put(second, 0);
+        self.frame.held.extend(held.map(Held::Pointer));
+        self.body(both);
+        self.frame.held.truncate(self.frame.held.len() - 2);
+
+        // The verifier knows by the selector which one is left.
+        self.branch(bit, set);
+        self.put_value(selector, 0);
+        self.get(1, first);
+        self.get(2, second);
+        self.put(first, 2);
+        self.asm.jump(either);
+        self.asm.place(set);
+        self.put_value(selector, 1);
+        self.get(1, second);
+        self.asm.place(either);
+        self.release_what(what, true);
+        self.frame.held.push(Held::Pointer(held[0]));
+        self.body(left);
+        self.frame.held.pop();
+        self.get(2, selector);
+        self.get(1, first);
+        self.asm.jump_if(2, Condition::Equal, 0, alone);
+        self.release_what(what, true);
+        self.asm.jump(end);
+        self.asm.place(alone);
+        self.release_what(what, true);
+        self.asm.place(end);
+        for place in places.into_iter().rev() {
+            self.frame.free(place);
+        }
     }
 
     fn next_round(&mut self, round: Place) {

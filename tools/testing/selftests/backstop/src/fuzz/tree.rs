@@ -38,6 +38,14 @@ pub enum Stmt {
         count: u8,
         body: Body,
     },
+    /// Two references to one object. One instruction releases either; then the other one is left, which
+    /// an instruction releases that it has to itself.
+    Pair {
+        label: u8,
+        bit: Bit,
+        both: Body,
+        left: Body,
+    },
     /// Releases what the so-manyth hold around it holds, counted from within the function.
     Early {
         bit: Bit,
@@ -283,6 +291,18 @@ impl Lines<'_, '_> {
             } => {
                 self.line(format_args!("hold {count} of {}", Named(*what, *label)))?;
                 self.deeper(body)
+            }
+            Stmt::Pair {
+                label,
+                bit,
+                both,
+                left,
+            } => {
+                let what = Named(Resource::Object, *label);
+                self.line(format_args!("two references to {what}"))?;
+                self.deeper(both)?;
+                self.line(format_args!("the first one if bit {bit}, else the second"))?;
+                self.deeper(left)
             }
             Stmt::Early { bit, hold } => {
                 self.line(format_args!("if bit {bit}, release hold {hold}"))
