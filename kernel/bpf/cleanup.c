@@ -65,9 +65,9 @@ struct unwind_site {
 	s32 outside;		/* released by this instruction of another boundary, or -1 */
 };
 
-/* An instruction that releases what a site acquired. */
+/* What an instruction releases: what a site acquired, and what the next one says. */
 struct unwind_release {
-	u32 insn_idx;
+	u32 next;		/* index + 1 */
 	u16 site;
 };
 
@@ -84,8 +84,8 @@ enum unwind_op {
 
 struct unwind_insn {
 	u16 site;		/* index + 1 */
-	u16 releases;		/* index + 1 of a site that it releases */
 	u8 ops;			/* enum unwind_op */
+	u32 releases;		/* index + 1 of the first of them */
 	u32 checkpoint;		/* fuel that a checkpoint in front of it takes, or 0 */
 };
 
@@ -97,7 +97,8 @@ struct unwind_frame {
 	u16 pending;
 	u16 run;		/* where a run ends: struct bpf_run */
 	u16 depth;		/* of the whole frame */
-	u32 extra;		/* stack that is needed from here on and that the verifier has not counted */
+	u32 own;		/* stack that the verifier has not counted */
+	u32 extra;		/* the same, from here on */
 	bool boundary;
 	bool ends;		/* has checkpoints, or calls what has */
 	u32 weight;		/* of all that it executes at most, but for loops */
@@ -237,8 +238,10 @@ static void propagate_throws(struct bpf_verifier_env *env)
 				if (!bpf_pseudo_call(&insn[i]) && !bpf_pseudo_func(&insn[i]))
 					continue;
 				callee = bpf_find_subprog(env, i + insn[i].imm + 1);
-				if (callee >= 0 && info[callee].might_throw)
-					changed = info[subprog].might_throw = true;
+				if (callee < 0 || !info[callee].might_throw)
+					continue;
+				info[subprog].might_throw = true;
+				changed = true;
 			}
 			cond_resched();
 		}
@@ -505,6 +508,17 @@ static struct unwind_site *add_site(struct bpf_unwind_env *unwind, s32 insn_idx,
 	return site;
 }
 
+/* There is no site for what is acquired: memory is used up, or the numbers of sites are. */
+static int refuse_site(struct bpf_verifier_env *env, int err)
+{
+	if (err != -E2BIG)
+		return err;
+	if (drop_deadline(env, "program", "it acquires something at too many instructions"))
+		return 0;
+	verbose(env, "more than %d instructions acquire what a throw may have to release\n", U16_MAX);
+	return err;
+}
+
 /* Notes that @insn_idx acquires what @slot says; @arg is where it leaves the address. */
 static int note_site(struct bpf_verifier_env *env, u32 insn_idx, u8 arg,
 		     const struct unwind_site *found)
@@ -518,7 +532,7 @@ static int note_site(struct bpf_verifier_env *env, u32 insn_idx, u8 arg,
 	if (!site) {
 		site = add_site(unwind, insn_idx, arg, found);
 		if (IS_ERR(site))
-			return PTR_ERR(site);
+			return refuse_site(env, PTR_ERR(site));
 		unwind->insns[insn_idx].site = unwind->nr_sites;
 	} else if (site->known != found->known || site->slot.kind != found->slot.kind ||
 		   site->offset != found->offset ||
@@ -602,6 +616,7 @@ static bool is_unsafe_to_drop(struct bpf_verifier_env *env, const struct btf_rec
 int bpf_unwind_acquire_reg(struct bpf_verifier_env *env, u32 insn_idx,
 			   const struct bpf_reg_state *reg)
 {
+	const struct bpf_func_proto *release;
 	struct unwind_site found = {};
 
 	if (!active(env))
@@ -617,7 +632,9 @@ int bpf_unwind_acquire_reg(struct bpf_verifier_env *env, u32 insn_idx,
 	case PTR_TO_TCP_SOCK:
 		found.slot.kind = BPF_UNWIND_SOCK;
 		found.slot.name = "sock";
-		found.known = true;
+		/* Any program may look one up in a map. */
+		found.unsafe = bpf_get_helper_proto(env, BPF_FUNC_sk_release, &release) < 0;
+		found.known = !found.unsafe;
 		break;
 	case PTR_TO_BTF_ID:
 		found.slot.name = btf_name_by_offset(reg->btf,
@@ -751,27 +768,35 @@ static struct unwind_site *leader(struct bpf_unwind_env *unwind, struct unwind_s
  * An instruction that releases what either of two sites acquired cannot tell which, if
  * both have acquired the same object: all that it releases is joined.
  */
-static void join(struct bpf_unwind_env *unwind, struct unwind_insn *noted, struct unwind_site *site)
+static void join(struct bpf_unwind_env *unwind, struct unwind_site *site, struct unwind_site *other)
 {
-	struct unwind_site *other;
-
-	if (!noted->releases)
-		noted->releases = site - unwind->sites + 1;
-	other = leader(unwind, &unwind->sites[noted->releases - 1]);
 	site = leader(unwind, site);
+	other = leader(unwind, other);
 	if (other < site)
 		swap(other, site);
 	other->joined = site - unwind->sites;
 }
+
+static u32 first_release(const struct bpf_unwind_env *unwind, u32 insn_idx)
+{
+	return unwind->insns[insn_idx].releases;
+}
+
+/* For all that the instruction @insn_idx releases. */
+#define for_each_release(unwind, insn_idx, found, i)				\
+	for (i = first_release(unwind, insn_idx);				\
+	     i && (found = &(unwind)->sites[(unwind)->releases[i - 1].site], true); \
+	     i = (unwind)->releases[i - 1].next)
 
 /* Called while the reference is still in the state. Cannot fail: some who release cannot. */
 void bpf_unwind_release(struct bpf_verifier_env *env, const struct bpf_reference_state *ref)
 {
 	struct bpf_verifier_state *state = env->cur_state;
 	struct bpf_unwind_env *unwind = env->unwind;
+	struct unwind_site *site, *other;
 	struct unwind_release *releases;
 	u32 frameno = state->curframe, i;
-	struct unwind_site *site;
+	struct unwind_insn *noted;
 
 	if (!active(env))
 		return;
@@ -785,23 +810,24 @@ void bpf_unwind_release(struct bpf_verifier_env *env, const struct bpf_reference
 	if (frameno != ref->frameno)
 		site->outside = env->insn_idx;
 
-	for (i = 0; i < unwind->nr_releases; i++) {
-		if (unwind->releases[i].insn_idx == env->insn_idx &&
-		    unwind->releases[i].site == site - unwind->sites)
+	for_each_release(unwind, env->insn_idx, other, i) {
+		if (other == site)
 			return;
+		join(unwind, site, other);
 	}
+	i = unwind->nr_releases;
 	releases = kvrealloc(unwind->releases, array_size(i + 1, sizeof(*releases)),
 			     GFP_KERNEL_ACCOUNT);
 	if (!releases) {
 		unwind->out_of_memory = true;
 		return;
 	}
+	noted = &unwind->insns[env->insn_idx];
 	unwind->releases = releases;
-	releases[i].insn_idx = env->insn_idx;
 	releases[i].site = site - unwind->sites;
-	unwind->nr_releases++;
-	unwind->insns[env->insn_idx].ops |= OP_RELEASE;
-	join(unwind, &unwind->insns[env->insn_idx], site);
+	releases[i].next = noted->releases;
+	noted->releases = ++unwind->nr_releases;
+	noted->ops |= OP_RELEASE;
 }
 
 static const struct bpf_func_state *boundary_frame(const struct bpf_verifier_state *state)
@@ -898,9 +924,9 @@ static int check_site(struct bpf_verifier_env *env, const struct unwind_site *si
 		return 0;
 	if (site->unsafe)
 		return refuse(env, site->insn_idx, site->slot.name,
-			      site->slot.kind == BPF_UNWIND_KFUNC ?
-			      "it cannot be released in NMI or under a lock, where the program may run" :
-			      "it has fields that cannot be freed in NMI or under a lock, where the program may run",
+			      site->slot.kind == BPF_UNWIND_OBJ || site->slot.kind == BPF_UNWIND_PERCPU_OBJ ?
+			      "it has fields that cannot be freed in NMI or under a lock, where the program may run" :
+			      "it cannot be released in NMI or under a lock, where the program may run",
 			      "Release it before anything may throw.");
 	return refuse(env, site->insn_idx, site->slot.name,
 		      "there is not exactly one function that releases it",
@@ -1463,16 +1489,13 @@ static void emit_release(struct emit *e, struct bpf_verifier_env *env, u32 insn_
 {
 	const struct bpf_insn *insn = &env->prog->insnsi[pos];
 	struct bpf_unwind_env *unwind = env->unwind;
-	const struct unwind_site *site, *only = NULL;
+	struct unwind_site *site, *only = NULL;
 	u32 nr = 0, others = 0, from, i;
 	u64 found = 0;
 	u8 base, value;
 	s32 offset;
 
-	for (i = 0; i < unwind->nr_releases; i++) {
-		if (unwind->releases[i].insn_idx != insn_idx)
-			continue;
-		site = &unwind->sites[unwind->releases[i].site];
+	for_each_release(unwind, insn_idx, site, i) {
 		if (!site->held) {
 			others++;
 			continue;
@@ -1495,10 +1518,7 @@ static void emit_release(struct emit *e, struct bpf_verifier_env *env, u32 insn_
 
 	base = save_base(e);
 	from = e->cnt;
-	for (i = 0; i < unwind->nr_releases; i++) {
-		if (unwind->releases[i].insn_idx != insn_idx)
-			continue;
-		site = &unwind->sites[unwind->releases[i].site];
+	for_each_release(unwind, insn_idx, site, i) {
 		/* Several sites may have the same slots. */
 		if (!site->held || !(found & BIT_ULL(site->first)))
 			continue;
@@ -1714,16 +1734,13 @@ static int emit_insn(struct bpf_verifier_env *env, struct emit *e, u32 insn_idx,
 static u64 touched(struct bpf_unwind_env *unwind, u32 insn_idx, const struct bpf_insn *insn)
 {
 	const struct unwind_insn *noted = &unwind->insns[insn_idx];
-	const struct unwind_site *site = site_of(unwind, insn_idx);
+	struct unwind_site *site = site_of(unwind, insn_idx);
 	u64 slots = 0;
 	u32 i;
 
 	if (site && site->held)
 		slots |= GENMASK_ULL(site->first + site->nr - 1, site->first);
-	for (i = 0; noted->ops & OP_RELEASE && i < unwind->nr_releases; i++) {
-		if (unwind->releases[i].insn_idx != insn_idx)
-			continue;
-		site = &unwind->sites[unwind->releases[i].site];
+	for_each_release(unwind, insn_idx, site, i) {
 		if (site->held)
 			slots |= GENMASK_ULL(site->first + site->nr - 1, site->first);
 	}
@@ -1809,6 +1826,43 @@ static int refuse_stack(struct bpf_verifier_env *env, int subprog, u32 bytes)
 	return -E2BIG;
 }
 
+/*
+ * Adds up what functions need that may be active at once. The address of a callback
+ * that runs later, on another stack, may lead back to one that has been looked at.
+ */
+static int check_stack(struct bpf_verifier_env *env)
+{
+	struct unwind_frame *frames = env->unwind->frames;
+	struct bpf_subprog_info *info = env->subprog_info;
+	struct bpf_insn *insn = env->prog->insnsi;
+	int i, k, subprog, callee;
+	bool changed;
+	u32 extra;
+
+	do {
+		changed = false;
+		for (k = 0; k < env->subprog_cnt; k++) {
+			subprog = env->subprog_topo_order[k];
+			extra = 0;
+			for (i = info[subprog].start; i < info[subprog + 1].start; i++) {
+				if (!bpf_pseudo_call(&insn[i]) && !bpf_pseudo_func(&insn[i]))
+					continue;
+				callee = bpf_find_subprog(env, i + insn[i].imm + 1);
+				if (callee >= 0 &&
+				    (bpf_pseudo_call(&insn[i]) || !info[callee].is_async_cb))
+					extra = max(extra, frames[callee].extra);
+			}
+			extra += frames[subprog].own;
+			if (extra > MAX_EXTRA_STACK)
+				return refuse_stack(env, subprog, extra);
+			changed |= extra != frames[subprog].extra;
+			frames[subprog].extra = extra;
+			cond_resched();
+		}
+	} while (changed);
+	return 0;
+}
+
 /* Which function touches which slots, itself or in what it calls, and where each keeps what. */
 static int layout_frames(struct bpf_verifier_env *env)
 {
@@ -1817,8 +1871,8 @@ static int layout_frames(struct bpf_verifier_env *env)
 	struct bpf_insn *insn = env->prog->insnsi;
 	struct unwind_frame *frame;
 	int i, k, subprog, callee;
-	u32 extra, first;
 	bool callbacks;
+	u32 first;
 	u16 depth;
 
 	/* Callees before callers, see sort_subprogs_topo(). */
@@ -1842,20 +1896,14 @@ static int layout_frames(struct bpf_verifier_env *env)
 		if (!subprog)
 			frame->slots = slots_of_arguments(unwind);
 		callbacks = false;
-		extra = 0;
 		for (i = info[subprog].start; i < info[subprog + 1].start; i++) {
 			callbacks |= unwind->insns[i].ops & OP_CALLBACK;
 			frame->slots |= touched(unwind, i, &insn[i]);
 			frame->ends |= unwind->deadline && unwind->insns[i].checkpoint;
-			if (!bpf_pseudo_call(&insn[i]) && !bpf_pseudo_func(&insn[i]))
+			if (!bpf_pseudo_call(&insn[i]))
 				continue;
 			callee = bpf_find_subprog(env, i + insn[i].imm + 1);
 			if (callee < 0)
-				continue;
-			/* What is called back later has another stack. */
-			if (bpf_pseudo_call(&insn[i]) || !info[callee].is_async_cb)
-				extra = max(extra, unwind->frames[callee].extra);
-			if (!bpf_pseudo_call(&insn[i]))
 				continue;
 			if (unwind->frames[callee].boundary &&
 			    (unwind->frames[callee].slots || unwind->frames[callee].ends ||
@@ -1892,10 +1940,8 @@ static int layout_frames(struct bpf_verifier_env *env)
 			return refuse_call(env, subprog, info[subprog].start,
 					   "in need of too much stack for a function with tail calls");
 		/* A boundary saves all registers of its caller. */
-		frame->extra = extra + depth - round_up(info[subprog].stack_depth, 8) +
-			       (frame->boundary ? sizeof_field(struct bpf_unwind_regs, saved) : 0);
-		if (frame->extra > MAX_EXTRA_STACK)
-			return refuse_stack(env, subprog, frame->extra);
+		frame->own = depth - round_up(info[subprog].stack_depth, 8) +
+			     (frame->boundary ? sizeof_field(struct bpf_unwind_regs, saved) : 0);
 		/* What is put in front of its first instruction runs once. */
 		if ((frame->slots || frame->run || (unwind->deadline && frame->stops)) &&
 		    env->insn_aux_data[info[subprog].start].indirect_target)
@@ -1997,6 +2043,7 @@ static int plan(struct bpf_verifier_env *env, struct emit *e)
 	do {
 		err = allocate_slots(env);
 		err = err ?: layout_frames(env);
+		err = err ?: check_stack(env);
 		err = err ?: check_jumps(env, e);
 	} while (err == -EAGAIN && needed(unwind));
 	if (err)

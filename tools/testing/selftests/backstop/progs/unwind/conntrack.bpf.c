@@ -69,7 +69,7 @@ __noinline int caught_connection(__u64 cookie)
 	}
 
 MADE(alloc_skb, "tc", struct __sk_buff *ctx, "a connection that was made and not inserted is freed",
-     bpf_skb_ct_alloc, 1)
+	bpf_skb_ct_alloc, 1)
 MADE(alloc_xdp, "xdp", struct xdp_md *ctx, "the same in a program of a driver", bpf_xdp_ct_alloc, 2)
 
 SEC("tc")

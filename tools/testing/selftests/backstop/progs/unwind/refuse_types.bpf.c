@@ -79,6 +79,27 @@ int refuse_in_nmi(void *ctx)
 	return 0;
 }
 
+struct {
+	__uint(type, BPF_MAP_TYPE_SOCKMAP);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} sockets SEC(".maps");
+
+/* Any program may look up a socket, but only some may call bpf_sk_release(). */
+SEC("raw_tp/sched_switch")
+__description("a socket from a map is refused where the program may not release it")
+__event(none) __failure(EINVAL)
+__msg("bpf_throw cannot release sock acquired at insn {{[0-9]+}}: it cannot be released in NMI or under a lock")
+int refuse_socket_in_nmi(void *ctx)
+{
+	__u32 key = 0;
+
+	if (bpf_map_lookup_elem(&sockets, &key))
+		bpf_throw(COOKIE);
+	return 0;
+}
+
 /* Never called: clang describes kfuncs, and types behind pointers, only where C uses them. */
 void kfuncs(struct sk_buff *packet)
 {

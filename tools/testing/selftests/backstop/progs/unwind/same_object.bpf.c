@@ -49,30 +49,30 @@ void *bpf_refcount_acquire(void *p__refcounted_kptr) __ksym;
 
 /* Either reference by an instruction that releases both, the other by one of its own. */
 SAME(released_twice, "what two instructions have released is not released again", "aa",
-     "if r9 > 1 goto throw_%=;"
-     "r1 = r7;"
-     "if r9 == %[way] goto shared_%=;"
-     "r1 = r6;"
-     "shared_%=: call %[put];"
-     "if r9 == %[way] goto first_%=;"
-     "r1 = r7;"
-     "call %[put];"
-     "goto throw_%=;"
-     "first_%=: r1 = r6;"
-     "call %[put];")
+	"if r9 > 1 goto throw_%=;"
+	"r1 = r7;"
+	"if r9 == %[way] goto shared_%=;"
+	"r1 = r6;"
+	"shared_%=: call %[put];"
+	"if r9 == %[way] goto first_%=;"
+	"r1 = r7;"
+	"call %[put];"
+	"goto throw_%=;"
+	"first_%=: r1 = r6;"
+	"call %[put];")
 
 /* The other one is left. */
 SAME(one_left, "of two references to one object, the one that is left is released", "aa",
-     "if r9 > 1 goto throw_%=;"
-     "r1 = r7;"
-     "if r9 == %[way] goto shared_%=;"
-     "r1 = r6;"
-     "shared_%=: call %[put];"
-     "if r9 <= 1 goto throw_%=;"
-     "r1 = r6;"
-     "call %[put];"
-     "r1 = r7;"
-     "call %[put];")
+	"if r9 > 1 goto throw_%=;"
+	"r1 = r7;"
+	"if r9 == %[way] goto shared_%=;"
+	"r1 = r6;"
+	"shared_%=: call %[put];"
+	"if r9 <= 1 goto throw_%=;"
+	"r1 = r6;"
+	"call %[put];"
+	"r1 = r7;"
+	"call %[put];")
 
 /* Only the first reference is ever held at a throw, and it is the second one that is released. */
 SAME_WAY(other_unheld, "a reference is released though one that no throw finds has its address", "aa", 1,
@@ -88,19 +88,19 @@ SAME_WAY(other_unheld, "a reference is released though one that no throw finds h
 
 /* The slot of the one that is released first is filled again. */
 SAME(acquired_again, "a reference that is acquired again does not displace the other one", "aaa",
-     "if r9 > 1 goto throw_%=;"
-     "r8 = 0;"
-     "again_%=: r1 = r7;"
-     "if r9 == %[way] goto shared_%=;"
-     "r1 = r6;"
-     "r6 = r7;"
-     "shared_%=: call %[put];"
-     "if r8 != 0 goto throw_%=;"
-     "r8 = 1;"
-     "r1 = r6;"
-     "call %[again];"
-     "r7 = r0;"
-     "goto again_%=;")
+	"if r9 > 1 goto throw_%=;"
+	"r8 = 0;"
+	"again_%=: r1 = r7;"
+	"if r9 == %[way] goto shared_%=;"
+	"r1 = r6;"
+	"r6 = r7;"
+	"shared_%=: call %[put];"
+	"if r8 != 0 goto throw_%=;"
+	"r8 = 1;"
+	"r1 = r6;"
+	"call %[again];"
+	"r7 = r0;"
+	"goto again_%=;")
 
 struct counted {
 	__u64 data;
