@@ -62,13 +62,15 @@ static __noinline int throw_between(int cookie)
 			return 0;						\
 		used[0] = 0;							\
 		used[bytes - 1] = 0;						\
+		/* Its address has it stay whole. */				\
+		asm volatile ("" :: "r"(used));					\
 		begin();							\
 		object = bpf_unwind_object_acquire('a');			\
 		if (!object)							\
 			return 0;						\
 		throw_between(COOKIE);						\
 		bpf_unwind_object_release(object);				\
-		return used[0];							\
+		return 0;							\
 	}
 
 THROW_FROM(raw_tp, "raw_tp/sys_enter", TASK, "a raw tracepoint", 8, __event(syscall))
