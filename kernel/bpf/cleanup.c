@@ -77,9 +77,8 @@ enum unwind_op {
 	OP_PREEMPT_ENTER	= BIT(2),
 	OP_PREEMPT_LEAVE	= BIT(3),
 	OP_CALLBACK		= BIT(4), /* calls a callback that may throw */
-	OP_RELEASE		= BIT(5),
-	OP_OTHER		= BIT(6), /* acquires nothing on some path, and returns something else */
-	OP_RELEASE_OTHER	= BIT(7), /* releases on some path what has no slot */
+	OP_OTHER		= BIT(5), /* acquires nothing on some path, and returns something else */
+	OP_RELEASE_OTHER	= BIT(6), /* releases on some path what has no slot */
 };
 
 struct unwind_insn {
@@ -97,8 +96,7 @@ struct unwind_frame {
 	u16 pending;
 	u16 run;		/* where a run ends: struct bpf_run */
 	u16 depth;		/* of the whole frame */
-	u32 own;		/* stack that the verifier has not counted */
-	u32 extra;		/* the same, from here on */
+	u32 extra;		/* stack that the verifier has not counted, from here on */
 	bool boundary;
 	bool ends;		/* has checkpoints, or calls what has */
 	u32 weight;		/* of all that it executes at most, but for loops */
@@ -216,6 +214,16 @@ static int again(const struct bpf_verifier_env *env)
 	return env->unwind->table ? -EAGAIN : 0;
 }
 
+/* The function that the instruction calls, or has called back, or a negative number. */
+static int callee_of(struct bpf_verifier_env *env, u32 insn_idx)
+{
+	const struct bpf_insn *insn = &env->prog->insnsi[insn_idx];
+
+	if (!bpf_pseudo_call(insn) && !bpf_pseudo_func(insn))
+		return -ENOENT;
+	return bpf_find_subprog(env, insn_idx + insn->imm + 1);
+}
+
 /*
  * Has each function throw that calls, or calls back, what may. check_cfg() does so when
  * it leaves the function, and has not seen then what a cycle leads back to that goes by
@@ -224,7 +232,6 @@ static int again(const struct bpf_verifier_env *env)
 static void propagate_throws(struct bpf_verifier_env *env)
 {
 	struct bpf_subprog_info *info = env->subprog_info;
-	const struct bpf_insn *insn = env->prog->insnsi;
 	int k, subprog, callee;
 	bool changed;
 	u32 i;
@@ -235,9 +242,7 @@ static void propagate_throws(struct bpf_verifier_env *env)
 			subprog = env->subprog_topo_order[k];
 			for (i = info[subprog].start;
 			     i < info[subprog + 1].start && !info[subprog].might_throw; i++) {
-				if (!bpf_pseudo_call(&insn[i]) && !bpf_pseudo_func(&insn[i]))
-					continue;
-				callee = bpf_find_subprog(env, i + insn[i].imm + 1);
+				callee = callee_of(env, i);
 				if (callee < 0 || !info[callee].might_throw)
 					continue;
 				info[subprog].might_throw = true;
@@ -764,12 +769,20 @@ static struct unwind_site *leader(struct bpf_unwind_env *unwind, struct unwind_s
 	return site;
 }
 
+/* Whether several sites may have acquired the same object, each a reference of its own. */
+static bool may_share_object(enum bpf_unwind_kind kind)
+{
+	return kind == BPF_UNWIND_OBJ || kind == BPF_UNWIND_SOCK || kind == BPF_UNWIND_KFUNC;
+}
+
 /*
  * An instruction that releases what either of two sites acquired cannot tell which, if
- * both have acquired the same object: all that it releases is joined.
+ * both have acquired the same object.
  */
 static void join(struct bpf_unwind_env *unwind, struct unwind_site *site, struct unwind_site *other)
 {
+	if (!may_share_object(site->slot.kind) || !may_share_object(other->slot.kind))
+		return;
 	site = leader(unwind, site);
 	other = leader(unwind, other);
 	if (other < site)
@@ -777,14 +790,9 @@ static void join(struct bpf_unwind_env *unwind, struct unwind_site *site, struct
 	other->joined = site - unwind->sites;
 }
 
-static u32 first_release(const struct bpf_unwind_env *unwind, u32 insn_idx)
-{
-	return unwind->insns[insn_idx].releases;
-}
-
 /* For all that the instruction @insn_idx releases. */
 #define for_each_release(unwind, insn_idx, found, i)				\
-	for (i = first_release(unwind, insn_idx);				\
+	for (i = (unwind)->insns[insn_idx].releases;				\
 	     i && (found = &(unwind)->sites[(unwind)->releases[i - 1].site], true); \
 	     i = (unwind)->releases[i - 1].next)
 
@@ -827,7 +835,6 @@ void bpf_unwind_release(struct bpf_verifier_env *env, const struct bpf_reference
 	releases[i].site = site - unwind->sites;
 	releases[i].next = noted->releases;
 	noted->releases = ++unwind->nr_releases;
-	noted->ops |= OP_RELEASE;
 }
 
 static const struct bpf_func_state *boundary_frame(const struct bpf_verifier_state *state)
@@ -1102,19 +1109,13 @@ static int add_shared_slots(struct bpf_verifier_env *env, enum bpf_unwind_kind k
 	return 0;
 }
 
-/* Whether two sites may hold the same object, each with a reference of its own. */
-static bool may_share_object(enum bpf_unwind_kind kind)
-{
-	return kind == BPF_UNWIND_OBJ || kind == BPF_UNWIND_SOCK || kind == BPF_UNWIND_KFUNC;
-}
-
 /* Whether an instruction that releases what one acquired may find it in a slot of the other. */
 static bool is_mistakable(struct bpf_unwind_env *unwind, struct unwind_site *a,
 			  struct unwind_site *b)
 {
-	return a == b || (may_share_object(a->slot.kind) && a->held && b->held &&
-			  a->slot.kind == b->slot.kind && a->slot.release == b->slot.release &&
-			  a->sleeps == b->sleeps && leader(unwind, a) == leader(unwind, b));
+	return a->held && b->held && a->slot.kind == b->slot.kind &&
+	       a->slot.release == b->slot.release && a->sleeps == b->sleeps &&
+	       leader(unwind, a) == leader(unwind, b);
 }
 
 /* The slots of @site and of all that may be mistaken for it are those of each of them. */
@@ -1202,7 +1203,7 @@ static int allocate_slots(struct bpf_verifier_env *env)
 	unwind->held = unwind->at_throw;
 	for (i = 0; i < unwind->nr_sites; i++) {
 		site = &unwind->sites[i];
-		if (site->at_throw && may_share_object(site->slot.kind))
+		if (site->at_throw)
 			leader(unwind, site)->leads_held = true;
 	}
 	for (i = 0; i < unwind->nr_sites; i++) {
@@ -1210,8 +1211,7 @@ static int allocate_slots(struct bpf_verifier_env *env)
 		site->nr = 0;
 		/* What may be mistaken for what is held at a throw has to have a slot as well. */
 		site->held = site->at_throw ||
-			     ((site->known || site->ambiguous) &&
-			      may_share_object(site->slot.kind) && leader(unwind, site)->leads_held);
+			     ((site->known || site->ambiguous) && leader(unwind, site)->leads_held);
 		err = site->held || unwind->deadline ? check_site(env, site) : 0;
 		if (err)
 			return err;
@@ -1672,8 +1672,7 @@ static int emit_insn(struct bpf_verifier_env *env, struct emit *e, u32 insn_idx,
 		site = NULL;
 	if (unwind->deadline && noted->checkpoint)
 		put(e, checkpoint(noted->checkpoint));
-	if (noted->ops & OP_RELEASE)
-		emit_release(e, env, insn_idx, pos, lock_irq);
+	emit_release(e, env, insn_idx, pos, lock_irq);
 	if (site)
 		emit_acquire_before(e, unwind, site, lock_irq);
 	if (noted->ops & OP_CALLBACK)
@@ -1845,14 +1844,15 @@ static int check_stack(struct bpf_verifier_env *env)
 			subprog = env->subprog_topo_order[k];
 			extra = 0;
 			for (i = info[subprog].start; i < info[subprog + 1].start; i++) {
-				if (!bpf_pseudo_call(&insn[i]) && !bpf_pseudo_func(&insn[i]))
-					continue;
-				callee = bpf_find_subprog(env, i + insn[i].imm + 1);
+				callee = callee_of(env, i);
 				if (callee >= 0 &&
 				    (bpf_pseudo_call(&insn[i]) || !info[callee].is_async_cb))
 					extra = max(extra, frames[callee].extra);
 			}
-			extra += frames[subprog].own;
+			extra += frames[subprog].depth - round_up(info[subprog].stack_depth, 8);
+			/* It saves all registers of its caller. */
+			if (frames[subprog].boundary)
+				extra += sizeof_field(struct bpf_unwind_regs, saved);
 			if (extra > MAX_EXTRA_STACK)
 				return refuse_stack(env, subprog, extra);
 			changed |= extra != frames[subprog].extra;
@@ -1939,9 +1939,6 @@ static int layout_frames(struct bpf_verifier_env *env)
 		    info[subprog].tail_call_reachable)
 			return refuse_call(env, subprog, info[subprog].start,
 					   "in need of too much stack for a function with tail calls");
-		/* A boundary saves all registers of its caller. */
-		frame->own = depth - round_up(info[subprog].stack_depth, 8) +
-			     (frame->boundary ? sizeof_field(struct bpf_unwind_regs, saved) : 0);
 		/* What is put in front of its first instruction runs once. */
 		if ((frame->slots || frame->run || (unwind->deadline && frame->stops)) &&
 		    env->insn_aux_data[info[subprog].start].indirect_target)
