@@ -242,6 +242,43 @@ int refcounted_one_dropped(void *ctx)
 	return 0;
 }
 
+static __noinline int drop(struct item *item)
+{
+	bpf_obj_drop(item);
+	return one;
+}
+
+#define DROPPED(name, cond)							\
+	SEC("syscall")								\
+	__description("an object that two instructions have dropped is not dropped again") \
+	__unwinds("a")								\
+	int name(void *ctx)							\
+	{									\
+		struct item *first, *second;					\
+										\
+		begin();							\
+		first = item('a');						\
+		if (!first)							\
+			return 0;						\
+		second = bpf_refcount_acquire(first);				\
+		if (one > 1)							\
+			bpf_throw(COOKIE + 1);					\
+		if (cond) {							\
+			drop(second);						\
+			bpf_obj_drop(first);					\
+			asm volatile ("r0 = 1;" ::: "r0");			\
+		} else {							\
+			drop(first);						\
+			bpf_obj_drop(second);					\
+			asm volatile ("r0 = 2;" ::: "r0");			\
+		}								\
+		bpf_throw(COOKIE);						\
+		return 0;							\
+	}
+
+DROPPED(dropped_twice_first, one)
+DROPPED(dropped_twice_second, !one)
+
 SEC("syscall")
 __description("a node that was pushed to a list is not dropped, one that was popped is")
 __unwinds("a")

@@ -41,6 +41,7 @@ struct {
 			      :: [before] "i"(&before), [one] "i"(&one), [way] "i"(when), \
 				 [cpu] "i"(bpf_unwind_cpu), [throw] "i"(bpf_throw), \
 				 [object] "i"(bpf_unwind_object_acquire),	\
+				 [again] "i"(bpf_unwind_object_get),		\
 				 [put_object] "i"(bpf_unwind_object_release),	\
 				 [node] "i"(bpf_unwind_node_acquire),		\
 				 [iter] "i"(bpf_iter_unwind_new),		\
@@ -254,6 +255,75 @@ MERGED(preempt_twice_or_once, "preemption is disabled once or twice", "", "",
 	"if r9 == %[way] goto throw_%=;"
 	"call %[preempt];")
 
+/* In r6 and r7: their address does not tell them apart. */
+#define TWO_REFERENCES								\
+	"r1 = 0x61;"								\
+	"call %[object];"							\
+	"if r0 == 0 goto exit_%=;"						\
+	"r6 = r0;"								\
+	"r1 = r0;"								\
+	"call %[again];"							\
+	"r7 = r0;"
+
+/* Either reference by an instruction that releases both, the other by one of its own. */
+MERGED(released_twice, "what two instructions have released is not released again", "aa", "aa",
+	TWO_REFERENCES
+	"if r9 > 1 goto throw_%=;"
+	"r1 = r7;"
+	"if r9 == %[way] goto shared_%=;"
+	"r1 = r6;"
+	"shared_%=: call %[put_object];"
+	"if r9 == %[way] goto first_%=;"
+	"r1 = r7;"
+	"call %[put_object];"
+	"goto throw_%=;"
+	"first_%=: r1 = r6;"
+	"call %[put_object];")
+
+/* The other one is left. */
+MERGED(one_left, "of two references to one object, the one that is left is released", "aa", "aa",
+	TWO_REFERENCES
+	"if r9 > 1 goto throw_%=;"
+	"r1 = r7;"
+	"if r9 == %[way] goto shared_%=;"
+	"r1 = r6;"
+	"shared_%=: call %[put_object];"
+	"if r9 <= 1 goto throw_%=;"
+	"r1 = r6;"
+	"call %[put_object];"
+	"r1 = r7;"
+	"call %[put_object];")
+
+/* Only the first reference is ever held at a throw, and it is the second one that is released. */
+MERGED_WAY(other_unheld, "a reference is released though one that no throw finds has its address", "aa", 1,
+	TWO_REFERENCES
+	"r9 &= 1;"
+	"r1 = r7;"
+	"if r9 == %[way] goto shared_%=;"
+	"r1 = r6;"
+	"shared_%=: call %[put_object];"
+	"if r9 == %[way] goto throw_%=;"
+	"r1 = r7;"
+	"call %[put_object];"
+	"goto exit_%=;")
+
+/* The slot of the one that is released first is filled again. */
+MERGED(acquired_again, "a reference that is acquired again does not displace the other one", "aaa", "aaa",
+	TWO_REFERENCES
+	"if r9 > 1 goto throw_%=;"
+	"r8 = 0;"
+	"again_%=: r1 = r7;"
+	"if r9 == %[way] goto shared_%=;"
+	"r1 = r6;"
+	"r6 = r7;"
+	"shared_%=: call %[put_object];"
+	"if r8 != 0 goto throw_%=;"
+	"r8 = 1;"
+	"r1 = r6;"
+	"call %[again];"
+	"r7 = r0;"
+	"goto again_%=;")
+
 /* Never called: clang describes a kfunc in BTF only where it is called from C. */
 void kfuncs(void)
 {
@@ -261,7 +331,7 @@ void kfuncs(void)
 	unsigned long flags;
 
 	bpf_throw(COOKIE);
-	bpf_unwind_object_release(bpf_unwind_object_acquire('a'));
+	bpf_unwind_object_release(bpf_unwind_object_get(bpf_unwind_object_acquire('a')));
 	bpf_unwind_node_acquire('n');
 	bpf_iter_unwind_new(&it, 'i', 3);
 	bpf_local_irq_save(&flags);
