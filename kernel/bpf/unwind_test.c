@@ -12,12 +12,12 @@
 #include <linux/bpf.h>
 #include <linux/btf.h>
 #include <linux/btf_ids.h>
-#include <linux/delay.h>
 #include <linux/irqflags.h>
 #include <linux/module.h>
 #include <linux/preempt.h>
 #include <linux/rcupdate.h>
 #include <linux/sched.h>
+#include <linux/timekeeping.h>
 
 #define POOL_SIZE	256
 #define LOG_SIZE	128
@@ -258,10 +258,16 @@ __bpf_kfunc u64 bpf_unwind_sum(u64 a, u64 b, u64 c, u64 d, u64 e, u64 f, u64 g, 
 	return a + b + c + d + e + f + g + h;
 }
 
-/* Takes that many microseconds, 1,000 at most. */
+/*
+ * Takes that many microseconds, 1,000 at most, by the clock that deadlines go by:
+ * what udelay() counts is calibrated for each CPU, and off in a busy virtual machine.
+ */
 __bpf_kfunc void bpf_unwind_delay(u32 us)
 {
-	udelay(min(us, 1000U));
+	u64 end = ktime_get_mono_fast_ns() + (u64)min(us, 1000U) * NSEC_PER_USEC;
+
+	while (ktime_get_mono_fast_ns() < end)
+		cpu_relax();
 }
 
 /* Says what the state of this CPU is. */
