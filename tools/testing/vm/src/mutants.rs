@@ -120,10 +120,10 @@ pub async fn main(options: Options) -> Result<u8> {
     let mut results = stream::iter(results).buffered(options.jobs);
     while let Some(result) = results.next().await {
         let killing = result?;
-        killed += usize::from(!killing.failed.is_empty());
+        killed += usize::from(killing.is_killed());
         writeln!(io::stdout(), "{}", killing.row())?;
     }
-    println!("# {killed} killed, {} survived", mutants.len() - killed);
+    println!("# {killed} killed, {} not", mutants.len() - killed);
     Ok(u8::from(killed != mutants.len()))
 }
 
@@ -131,18 +131,26 @@ pub async fn main(options: Options) -> Result<u8> {
 struct Killing<'a> {
     mutant: &'a Mutant,
     tests: usize,
-    failed: Vec<String>,
+    /// Those that fail, or why its module does not build, which says nothing of the tests.
+    failed: Result<Vec<String>>,
 }
 
 impl Killing<'_> {
+    fn is_killed(&self) -> bool {
+        self.failed.as_ref().is_ok_and(|failed| !failed.is_empty())
+    }
+
     fn row(&self) -> String {
-        let fate = match self.failed.first() {
-            Some(first) => format!(
-                "killed by {} of {} tests: {first}",
-                self.failed.len(),
-                self.tests
-            ),
-            None => format!("SURVIVED {} tests", self.tests),
+        let fate = match self.failed.as_deref() {
+            Ok([]) => format!("SURVIVED {} tests", self.tests),
+            Ok(failed @ [first, ..]) => {
+                format!(
+                    "killed by {} of {} tests: {first}",
+                    failed.len(),
+                    self.tests
+                )
+            }
+            Err(error) => format!("NOT MADE: {error:#}"),
         };
         format!("{:68} {fate}", self.mutant.breaks)
     }
@@ -190,13 +198,14 @@ impl Lab<'_> {
         let source = fs::read_to_string(&path)
             .with_context(|| format!("no mistake can be in {}", mutant.file.display()))?;
         fs::write(&path, mutant.apply(&source)?)?;
-        self.build(&dir)
-            .await
-            .with_context(|| format!("'{}'", mutant.breaks))?;
+        let failed = match self.build(&dir).await {
+            Ok(()) => Ok(self.failures(&dir, &tests).await?),
+            Err(error) => Err(error),
+        };
         Ok(Killing {
             mutant,
             tests: tests.len(),
-            failed: self.failures(&dir, &tests).await?,
+            failed,
         })
     }
 
@@ -261,6 +270,8 @@ async fn copy(from: &Path, to: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use anyhow::anyhow;
+
     use super::*;
 
     fn mutant(find: &str) -> Mutant {
@@ -298,17 +309,25 @@ mod tests {
     }
 
     #[test]
-    fn a_row_names_the_first_test() {
+    fn a_row_says_what_became_of_it() {
         let mutant = mutant("a");
-        let row = |failed: &[&str]| {
-            let killing = Killing {
-                mutant: &mutant,
-                tests: 3,
-                failed: failed.iter().map(|&name| name.to_owned()).collect(),
-            };
-            killing.row()
+        let killing = |failed| Killing {
+            mutant: &mutant,
+            tests: 3,
+            failed,
         };
-        assert!(row(&["s/a", "s/b"]).ends_with(" killed by 2 of 3 tests: s/a"));
-        assert!(row(&[]).ends_with(" SURVIVED 3 tests"));
+        let killed = killing(Ok(vec!["s/a".into(), "s/b".into()]));
+        assert!(killed.is_killed());
+        assert!(killed.row().ends_with(" killed by 2 of 3 tests: s/a"));
+        let survived = killing(Ok(Vec::new()));
+        assert!(!survived.is_killed());
+        assert!(survived.row().ends_with(" SURVIVED 3 tests"));
+        let not_made = killing(Err(anyhow!("no").context("the module does not build")));
+        assert!(!not_made.is_killed());
+        assert!(
+            not_made
+                .row()
+                .ends_with(" NOT MADE: the module does not build: no")
+        );
     }
 }
