@@ -33,7 +33,7 @@ static __always_inline void release(struct task_struct *task)
 	}
 
 #define ROW_OF(name, count, what, condition)					\
-	ROW("references held, " #count ": " what, 10000)			\
+	ROW("references held, " #count ": " what, 100000)			\
 	int name##_##count(struct xdp_md *ctx)					\
 	{									\
 		struct task_struct *task = bpf_get_current_task_btf();		\

@@ -10,7 +10,7 @@
 
 char LICENSE[] SEC("license") = "GPL";
 
-#define TIMED(name) ROW("with deadline: " name, 10000) __needs(bpf_unwind) __needs(bpf_deadline)
+#define TIMED(name) ROW("with deadline: " name, 100000) __needs(bpf_unwind) __needs(bpf_deadline)
 
 TIMED("bpf_iter_num, 1,000 rounds")
 int iter_num(struct xdp_md *ctx)
