@@ -47,6 +47,12 @@ static __always_inline void begin_rounds(void)
 	mm_lock_before = mm_lock();
 }
 
+/* The function saves what the helper has in registers, which are to be as they were. */
+static __always_inline void use_registers(void)
+{
+	asm volatile("r6 = 6; r7 = 7; r8 = 8; r9 = 9;" ::: "r6", "r7", "r8", "r9");
+}
+
 static __always_inline void throw_at_last(void)
 {
 	if (++rounds == LAST)
@@ -407,6 +413,7 @@ int loop_in_for_each(void *ctx)
 
 static long vma_throws(struct task_struct *task, struct vm_area_struct *vma, void *ctx)
 {
+	use_registers();
 	rounds = LAST;
 	bpf_unwind_object_acquire('a');
 	bpf_throw(COOKIE);
@@ -448,6 +455,7 @@ struct {
 
 static long sample_throws(struct bpf_dynptr *sample, void *ctx)
 {
+	use_registers();
 	bpf_unwind_object_acquire('a');
 	rounds = LAST;
 	bpf_throw(COOKIE);

@@ -8,14 +8,11 @@ use std::mem::size_of;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::ptr;
 use std::sync::Mutex;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use libbpf_rs::Object as LoadedObject;
 use libbpf_rs::libbpf_sys::{self, bpf_prog_load_opts, bpf_program};
 use libbpf_rs::query::{BtfInfoIter, MapInfoIter, ProgInfoIter};
-use rustix::thread::{MembarrierCommand, membarrier};
 
 use super::code;
 use crate::arm::Armed;
@@ -24,9 +21,9 @@ use crate::cpus::{CPUS, stay_on};
 use crate::expectation::Errno;
 use crate::fault;
 use crate::loader;
-use crate::perform::DEADLINE;
 use crate::section::Section;
 use crate::test_run::run;
+use crate::wait::wait_until;
 
 const MODULES: &[&str] = &["bpf_unwind", "bpf_unwind_test"];
 
@@ -79,7 +76,7 @@ fn load(file: &str, name: &str) -> Result<()> {
     stay_on(CPUS[0])?;
     handle_loads()?;
     let memory = Memory::open()?;
-    settle()?;
+    Memory::settle()?;
     let before = memory.taken()?;
     let loaded = loader::load(object("unwind", file)?, &[name])?;
     let failed = FAILED
@@ -91,28 +88,12 @@ fn load(file: &str, name: &str) -> Result<()> {
         .as_ref()
         .map_err(|error| anyhow::anyhow!("{error:#}"))?;
     drop(loaded);
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        let after = memory.taken()?;
-        if after == before {
-            return Ok(());
-        }
-        ensure!(
-            Instant::now() < deadline,
-            "before {before:?}, afterwards {after:?}"
-        );
-        // A program is freed some time after its last descriptor, and nothing tells when.
-        sleep(Duration::from_millis(10));
-    }
-}
-
-/// Waits until what libbpf has loaded on this CPU to know the kernel is gone: it is freed in the
-/// order in which it was let go of, by a work item that runs while the next grace period passes.
-fn settle() -> Result<()> {
-    for _ in 0..2 {
-        membarrier(MembarrierCommand::Global).context("waiting for a grace period")?;
-    }
-    Ok(())
+    let mut after = None;
+    wait_until("something stays", || {
+        after = Some(memory.taken()?);
+        Ok(after.as_ref() == Some(&before))
+    })
+    .with_context(|| format!("before {before:?}, afterwards {after:?}"))
 }
 
 /// How the loads of the handler ended.
@@ -204,23 +185,37 @@ impl Memory {
         })
     }
 
+    /// Waits until what libbpf has loaded on this CPU to know the kernel is gone. Programs are freed
+    /// in the order in which they were let go of, by work items behind a grace period: once one more
+    /// lets go of its module, those before it have.
+    fn settle() -> Result<()> {
+        let before = users()?;
+        let last = loader::load(object("unwind", "images")?, &["last"])??;
+        ensure!(users()? != before, "the last program has no module");
+        drop(last);
+        wait_until("the last program is not freed", || Ok(users()? == before))
+    }
+
     fn taken(&self) -> Result<Taken> {
         let error = run(&self.object, "measure")?;
         ensure!(error == 0, "images cannot be measured: error {error}");
         let [images] = Section::of(&self.object, ".data.images")?.words()?;
-        let users = MODULES
-            .iter()
-            .map(|module| {
-                let file = format!("/sys/module/{module}/refcnt");
-                fs::read_to_string(&file).context(file)
-            })
-            .collect::<Result<_>>()?;
         Ok(Taken {
             programs: ProgInfoIter::default().count(),
             maps: MapInfoIter::default().count(),
             btfs: BtfInfoIter::default().count(),
-            users,
+            users: users()?,
             images,
         })
     }
+}
+
+/// How many refer to each of the modules.
+fn users() -> Result<Vec<String>> {
+    let files = MODULES
+        .iter()
+        .map(|module| format!("/sys/module/{module}/refcnt"));
+    files
+        .map(|file| fs::read_to_string(&file).context(file))
+        .collect()
 }
