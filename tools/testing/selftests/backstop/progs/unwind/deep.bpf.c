@@ -75,3 +75,57 @@ int refuse_too_deep(void *ctx)
 	bpf_throw(COOKIE);
 	return 0;
 }
+
+struct elem {
+	struct bpf_timer timer;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct elem);
+} timers SEC(".maps");
+
+static int fires(void *map, int *key, struct elem *elem);
+
+static __noinline int arm(void)
+{
+	struct elem *elem = bpf_map_lookup_elem(&timers, &(__u32){});
+
+	if (elem)
+		bpf_timer_set_callback(&elem->timer, fires);
+	return 0;
+}
+
+/* It leads to fires(), which has it called back: where callees come first, either comes first. */
+static int cycles(__u32 i, void *ctx)
+{
+	arm();
+	level_7(1);
+	return 0;
+}
+
+static int fires(void *map, int *key, struct elem *elem)
+{
+	int i;
+
+	for (i = 0; i < 48; i++) {
+		barrier_var(i);
+		bpf_unwind_object_acquire('m');
+	}
+	bpf_loop(1, cycles, NULL, 0);
+	bpf_throw(COOKIE);
+	return 0;
+}
+
+SEC("syscall")
+__description("a timer for which the stack would not do, in a cycle of functions that lead to it")
+__exception_cb(caught) __event(none) __failure(E2BIG)
+__msg("bytes of stack, more than 1024, for what may be held in it and in what it calls")
+int refuse_cycle_too_deep(void *ctx)
+{
+	bpf_loop(1, cycles, NULL, 0);
+	bpf_throw(COOKIE);
+	return 0;
+}
