@@ -34,9 +34,13 @@
 
 #define verbose(env, fmt, args...) bpf_verifier_log_write(env, fmt, ##args)
 
-/* Instructions that fill or clear one slot, and what comes with any number of them. */
+/*
+ * Instructions that fill or clear one slot, and what comes with any number of them. An
+ * object may be put into a list or tree by each node that it has.
+ */
 #define INSNS_PER_SLOT	6
 #define INSNS_FIXED	32
+#define INSNS_MAX	((3 + BTF_FIELDS_MAX) * INSNS_PER_SLOT * BPF_UNWIND_MAX_SLOTS + INSNS_FIXED)
 
 /* Stack that all functions which are active at once may need together for what they hold. */
 #define MAX_EXTRA_STACK	1024
@@ -69,6 +73,7 @@ struct unwind_site {
 struct unwind_release {
 	u32 next;		/* index + 1 */
 	u16 site;
+	u16 offset;		/* the object starts that many bytes before what the instruction gets */
 };
 
 enum unwind_op {
@@ -611,11 +616,15 @@ static void find_release(struct bpf_verifier_env *env, struct unwind_site *found
 		set_release(found, btf, id);
 }
 
-/* Lists and trees are emptied under a lock of their own, which saves IRQ flags where any other does. */
+/*
+ * Lists and trees are emptied under a lock of their own, which saves IRQ flags where any
+ * other does. What a field refers to may have one, or a destructor.
+ */
 static bool is_unsafe_to_drop(struct bpf_verifier_env *env, const struct btf_record *record)
 {
 	return (bpf_obj_drop_in_nmi(env) && btf_record_has_nmi_unsafe_fields(record)) ||
-	       (bpf_in_locked_callback(env) && btf_record_has_field(record, BPF_GRAPH_ROOT));
+	       (bpf_in_locked_callback(env) &&
+		btf_record_has_field(record, BPF_GRAPH_ROOT | BPF_KPTR_REF));
 }
 
 int bpf_unwind_acquire_reg(struct bpf_verifier_env *env, u32 insn_idx,
@@ -769,20 +778,21 @@ static struct unwind_site *leader(struct bpf_unwind_env *unwind, struct unwind_s
 	return site;
 }
 
+/* For all that the instruction @insn_idx releases. */
+#define for_each_release(unwind, insn_idx, found, i)				\
+	for (i = (unwind)->insns[insn_idx].releases;				\
+	     i && (found = &(unwind)->sites[(unwind)->releases[i - 1].site], true); \
+	     i = (unwind)->releases[i - 1].next)
+
 /* Whether several sites may have acquired the same object, each a reference of its own. */
-static bool may_share_object(enum bpf_unwind_kind kind)
+static bool may_share_object(const struct unwind_site *site)
 {
-	return kind == BPF_UNWIND_OBJ || kind == BPF_UNWIND_SOCK || kind == BPF_UNWIND_KFUNC;
+	return site->slot.kind == BPF_UNWIND_OBJ || site->slot.kind == BPF_UNWIND_SOCK ||
+	       site->slot.kind == BPF_UNWIND_KFUNC || site->ambiguous;
 }
 
-/*
- * An instruction that releases what either of two sites acquired cannot tell which, if
- * both have acquired the same object.
- */
 static void join(struct bpf_unwind_env *unwind, struct unwind_site *site, struct unwind_site *other)
 {
-	if (!may_share_object(site->slot.kind) || !may_share_object(other->slot.kind))
-		return;
 	site = leader(unwind, site);
 	other = leader(unwind, other);
 	if (other < site)
@@ -790,11 +800,44 @@ static void join(struct bpf_unwind_env *unwind, struct unwind_site *site, struct
 	other->joined = site - unwind->sites;
 }
 
-/* For all that the instruction @insn_idx releases. */
-#define for_each_release(unwind, insn_idx, found, i)				\
-	for (i = (unwind)->insns[insn_idx].releases;				\
-	     i && (found = &(unwind)->sites[(unwind)->releases[i - 1].site], true); \
-	     i = (unwind)->releases[i - 1].next)
+/*
+ * An instruction that releases what either of two sites acquired cannot tell which, if
+ * both have acquired the same object. What they acquire is known when all is verified.
+ */
+static void join_sites(struct bpf_unwind_env *unwind)
+{
+	struct unwind_site *site, *before;
+	u32 insn_idx, i;
+
+	for (insn_idx = 0; insn_idx < unwind->nr_insns; insn_idx++) {
+		before = NULL;
+		for_each_release(unwind, insn_idx, site, i) {
+			if (!may_share_object(site))
+				continue;
+			if (before)
+				join(unwind, before, site);
+			before = site;
+		}
+	}
+}
+
+/* Whether the instruction releases from the same slots, at the same offset, what came before. */
+static bool is_repeated(struct bpf_unwind_env *unwind, u32 insn_idx, u32 release)
+{
+	const struct unwind_release *releases = unwind->releases;
+	u8 first = unwind->sites[releases[release - 1].site].first;
+	struct unwind_site *site;
+	u32 i;
+
+	for_each_release(unwind, insn_idx, site, i) {
+		if (i == release)
+			break;
+		if (site->held && site->first == first &&
+		    releases[i - 1].offset == releases[release - 1].offset)
+			return true;
+	}
+	return false;
+}
 
 /* Called while the reference is still in the state. Cannot fail: some who release cannot. */
 void bpf_unwind_release(struct bpf_verifier_env *env, const struct bpf_reference_state *ref)
@@ -805,6 +848,7 @@ void bpf_unwind_release(struct bpf_verifier_env *env, const struct bpf_reference
 	struct unwind_release *releases;
 	u32 frameno = state->curframe, i;
 	struct unwind_insn *noted;
+	u16 offset = 0;
 
 	if (!active(env))
 		return;
@@ -818,10 +862,11 @@ void bpf_unwind_release(struct bpf_verifier_env *env, const struct bpf_reference
 	if (frameno != ref->frameno)
 		site->outside = env->insn_idx;
 
+	if (bpf_takes_graph_node(&env->prog->insnsi[env->insn_idx]))
+		offset = state->frame[state->curframe]->regs[BPF_REG_2].var_off.value;
 	for_each_release(unwind, env->insn_idx, other, i) {
-		if (other == site)
+		if (other == site && unwind->releases[i - 1].offset == offset)
 			return;
-		join(unwind, site, other);
 	}
 	i = unwind->nr_releases;
 	releases = kvrealloc(unwind->releases, array_size(i + 1, sizeof(*releases)),
@@ -833,6 +878,7 @@ void bpf_unwind_release(struct bpf_verifier_env *env, const struct bpf_reference
 	noted = &unwind->insns[env->insn_idx];
 	unwind->releases = releases;
 	releases[i].site = site - unwind->sites;
+	releases[i].offset = offset;
 	releases[i].next = noted->releases;
 	noted->releases = ++unwind->nr_releases;
 }
@@ -1328,15 +1374,15 @@ static void emit_fill(struct emit *e, u8 base, u8 tmp, u8 value, u8 first, u8 nr
 	land(e, from);
 }
 
-/* Clears the slot of the range that has @value, @offset further on. */
-static void emit_clear(struct emit *e, u8 base, u8 tmp, u8 value, s32 offset, u8 first, u8 nr)
+/* Clears the slot of the range that has the object which @value is @offset bytes into. */
+static void emit_clear(struct emit *e, u8 base, u8 tmp, u8 value, u16 offset, u8 first, u8 nr)
 {
 	u8 i;
 
 	for (i = first; i < first + nr; i++) {
 		put(e, BPF_LDX_MEM(BPF_DW, tmp, base, slot_off(e, i)));
 		if (offset)
-			put(e, BPF_ALU64_IMM(BPF_ADD, tmp, -offset));
+			put(e, BPF_ALU64_IMM(BPF_ADD, tmp, offset));
 		put(e, BPF_JMP_REG(BPF_JNE, tmp, value, 2));
 		put(e, BPF_ST_MEM(BPF_DW, base, slot_off(e, i), 0));
 		put(e, BPF_JMP_A(0));
@@ -1493,7 +1539,6 @@ static void emit_release(struct emit *e, struct bpf_verifier_env *env, u32 insn_
 	u32 nr = 0, others = 0, from, i;
 	u64 found = 0;
 	u8 base, value;
-	s32 offset;
 
 	for_each_release(unwind, insn_idx, site, i) {
 		if (!site->held) {
@@ -1520,14 +1565,9 @@ static void emit_release(struct emit *e, struct bpf_verifier_env *env, u32 insn_
 	from = e->cnt;
 	for_each_release(unwind, insn_idx, site, i) {
 		/* Several sites may have the same slots. */
-		if (!site->held || !(found & BIT_ULL(site->first)))
+		if (!site->held || is_repeated(unwind, insn_idx, i))
 			continue;
-		found &= ~BIT_ULL(site->first);
 		value = release_arg(insn);
-		/* The slot has the object's address, the call may get that of a node in it. */
-		offset = 0;
-		if (site->slot.kind == BPF_UNWIND_OBJ && bpf_takes_graph_node(insn))
-			offset = -env->insn_aux_data[pos].insert_off;
 		if (is_dynptr(site->slot.kind)) {
 			put(e, BPF_STX_MEM(BPF_DW, BPF_REG_10, BPF_REG_7, scratch_off(e, 1)));
 			put(e, BPF_LDX_MEM(BPF_DW, BPF_REG_7, value,
@@ -1538,7 +1578,8 @@ static void emit_release(struct emit *e, struct bpf_verifier_env *env, u32 insn_
 			from = e->cnt;
 			continue;
 		}
-		emit_clear(e, base, BPF_REG_0, value, offset, site->first, site->nr);
+		emit_clear(e, base, BPF_REG_0, value, unwind->releases[i - 1].offset,
+			   site->first, site->nr);
 	}
 	land(e, from);
 	if (lock_irq) {
@@ -2036,6 +2077,7 @@ static int plan(struct bpf_verifier_env *env, struct emit *e)
 	struct bpf_unwind_env *unwind = env->unwind;
 	int i, err;
 
+	join_sites(unwind);
 	/* Again if it turns out that the program cannot have the deadline that was planned for. */
 	do {
 		err = allocate_slots(env);
@@ -2110,7 +2152,7 @@ int bpf_unwind_instrument(struct bpf_verifier_env *env)
 	unwind->ops = NULL;
 	if (unwind->out_of_memory)
 		return -ENOMEM;
-	e.insns = kvmalloc_objs(*e.insns, 4 * INSNS_PER_SLOT * BPF_UNWIND_MAX_SLOTS + INSNS_FIXED);
+	e.insns = kvmalloc_objs(*e.insns, INSNS_MAX);
 	if (!e.insns)
 		return -ENOMEM;
 	err = check_regions(env);

@@ -53,6 +53,7 @@ struct {
 	__type(value, struct shelf {
 		struct box __kptr *box;
 		struct plain __percpu_kptr *percpu;
+		struct item __kptr *item;
 	});
 } shelf SEC(".maps");
 
@@ -226,7 +227,7 @@ int refcounted(void *ctx)
 SEC("syscall")
 __description("of two references to a refcounted object, the one that is left is dropped")
 __unwinds("a")
-int refcounted_one_dropped(void *ctx)
+int refcounted_singledropped(void *ctx)
 {
 	struct item *first, *second;
 
@@ -554,5 +555,186 @@ int refuse_list_in_less(void *ctx)
 	bpf_spin_lock(&lock);
 	bpf_rbtree_add(&root, &node->tree, less_takes_a_list);
 	bpf_spin_unlock(&lock);
+	return 0;
+}
+
+struct outer {
+	struct holder __kptr *holder;
+	__u64 data;
+};
+
+private(C) struct outer __kptr *outer_stashed;
+
+static bool less_takes_what_has_a_list(struct bpf_rb_node *a, const struct bpf_rb_node *b)
+{
+	struct outer *outer = bpf_kptr_xchg(&outer_stashed, NULL);
+
+	if (outer)
+		bpf_throw(COOKIE);
+	return true;
+}
+
+SEC("tc")
+__description("an object that refers to one with a list is not dropped under the lock of a tree either")
+__refused("bpf_throw cannot release outer acquired at insn {{[0-9]+}}: it has fields that cannot be freed in NMI or under a lock")
+int refuse_what_has_a_list_in_less(void *ctx)
+{
+	struct item *node = item('a');
+	struct outer *outer;
+
+	if (!node)
+		return 1;
+	outer = new(struct outer);
+	if (outer)
+		bpf_obj_drop(outer);
+	bpf_spin_lock(&lock);
+	bpf_rbtree_add(&root, &node->tree, less_takes_what_has_a_list);
+	bpf_spin_unlock(&lock);
+	return 0;
+}
+
+/* Nodes at different offsets, in objects of two types, and in one. */
+struct low {
+	struct bpf_list_node node;
+	__u64 data;
+};
+
+struct high {
+	__u64 data[8];
+	struct bpf_list_node node;
+};
+
+struct both {
+	struct bpf_list_node node;
+	struct bpf_list_node other;
+	struct bpf_refcount refcount;
+};
+
+private(D) struct bpf_spin_lock lists;
+private(D) struct bpf_list_head low_list __contains(low, node);
+private(D) struct bpf_list_head high_list __contains(high, node);
+private(D) struct bpf_list_head both_list __contains(both, node);
+private(D) struct bpf_list_head other_list __contains(both, other);
+
+static __noinline int push(struct bpf_list_head *list, struct bpf_list_node *node)
+{
+	return bpf_list_push_front(list, node);
+}
+
+#define __drops(count)								\
+	__exception_cb(caught) __event(test_run) __retval(42) __calls(count, "bpf_obj_drop")
+
+#define PUSHED(name, what, first, second)					\
+	SEC("syscall") __description(what) __drops(0)				\
+	int name(void *ctx)							\
+	{									\
+		struct second *two;						\
+		struct first *single;						\
+										\
+		begin();							\
+		single = new(struct first);					\
+		if (!single)							\
+			return 0;						\
+		two = new(struct second);					\
+		if (!two) {							\
+			bpf_obj_drop(single);					\
+			return 0;						\
+		}								\
+		if (one > 1)							\
+			bpf_throw(COOKIE + 1);					\
+		bpf_spin_lock(&lists);						\
+		push(&first##_list, &single->node);				\
+		push(&second##_list, &two->node);				\
+		bpf_spin_unlock(&lists);					\
+		bpf_throw(COOKIE);						\
+		return 0;							\
+	}
+
+PUSHED(pushed_low, "nodes that one instruction puts into lists are not dropped, at whatever offset", low, high)
+PUSHED(pushed_high, "nodes are not dropped, the higher offset first", high, low)
+
+SEC("syscall")
+__description("a node is not dropped that shares its instruction with one that no throw finds")
+__drops(0)
+int pushed_unheld(void *ctx)
+{
+	struct high *high;
+	struct low *low;
+
+	begin();
+	low = new(struct low);
+	if (!low)
+		return 0;
+	if (one > 1)
+		bpf_throw(COOKIE + 1);
+	bpf_spin_lock(&lists);
+	push(&low_list, &low->node);
+	bpf_spin_unlock(&lists);
+	high = new(struct high);
+	if (!high)
+		return 0;
+	bpf_spin_lock(&lists);
+	push(&high_list, &high->node);
+	bpf_spin_unlock(&lists);
+	bpf_throw(COOKIE);
+	return 0;
+}
+
+#define BY_EITHER_NODE(name, what, drops, last)					\
+	SEC("syscall") __description(what) __drops(drops)			\
+	int name(void *ctx)							\
+	{									\
+		struct both *both, *again;					\
+										\
+		begin();							\
+		both = new(struct both);					\
+		if (!both)							\
+			return 0;						\
+		again = bpf_refcount_acquire(both);				\
+		if (one > 1)							\
+			bpf_throw(COOKIE + 1);					\
+		bpf_spin_lock(&lists);						\
+		push(&other_list, &both->other);				\
+		if (last)							\
+			push(&both_list, &again->node);				\
+		bpf_spin_unlock(&lists);					\
+		bpf_throw(COOKIE);						\
+		return 0;							\
+	}
+
+BY_EITHER_NODE(pushed_by_both, "an object is not dropped that is in lists by both its nodes", 0, one)
+BY_EITHER_NODE(pushed_by_one, "of an object in a list by one node, the other reference is dropped", 1, !one)
+
+static __noinline void *take(void *field)
+{
+	return bpf_kptr_xchg(field, NULL);
+}
+
+SEC("syscall")
+__description("what is a per-CPU object on one path may share its address with another on the next")
+__refused("bpf_throw cannot release plain acquired at insn {{[0-9]+}}: the instruction acquires different types on different paths")
+int refuse_percpu_or_not(void *ctx)
+{
+	struct item *first, *second;
+	struct shelf *value;
+	void *percpu;
+	__u32 key = 0;
+
+	value = bpf_map_lookup_elem(&shelf, &key);
+	if (!value)
+		return 0;
+	percpu = take(&value->percpu);
+	if (percpu)
+		bpf_percpu_obj_drop(percpu);
+	first = take(&value->item);
+	if (!first)
+		return 0;
+	second = bpf_refcount_acquire(first);
+	if (one) {
+		drop(first);
+		bpf_throw(COOKIE);
+	}
+	drop(second);
+	bpf_obj_drop(first);
 	return 0;
 }
