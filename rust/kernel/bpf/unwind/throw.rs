@@ -294,24 +294,35 @@ impl<'a> Throw<'a> {
     /// Returns the frame of the function that has called the helper of a callback.
     #[cold]
     fn outside(&self, callback: Frame<'a>) -> Option<Frame<'a>> {
-        let caller = callback.returns_to();
+        let mut caller = callback.returns_to();
 
-        // An inlined bpf_loop() calls its callback like any other function, unless that is traced.
-        let (function, fp) = match self.table.caller(caller.ip) {
-            Some(function) => (function, caller.fp),
-            None => self.behind_helper(caller)?,
+        // An inlined bpf_loop() calls its callback like any other function; a traced callback has
+        // a trampoline in between. That may return past the callback, where it is called from it,
+        // which the kernel's unwinder does not know.
+        let function = match self.table.caller(caller.ip) {
+            Some(function) => function,
+            None => {
+                // SAFETY: Safe for any address.
+                if unsafe { bindings::is_bpf_text_address(caller.ip) } {
+                    caller = Caller::behind(caller, callback.function)?;
+                }
+                match self.table.caller(caller.ip) {
+                    Some(function) => function,
+                    None => self.behind_helper(&mut caller)?,
+                }
+            }
         };
         // SAFETY: The frame of a function of the program, which waits for the helper.
-        Some(unsafe { Frame::new(function, fp) })
+        Some(unsafe { Frame::new(function, caller.fp) })
     }
 
-    /// Walks on to the first frame of the program, behind the code of the kernel in between, and the
-    /// trampoline of a traced callback. Returns its function and frame pointer.
+    /// Walks on to the first frame of the program, behind the code of the kernel in between.
     #[cold]
-    fn behind_helper(&self, caller: Caller) -> Option<(&'a Function, usize)> {
+    fn behind_helper(&self, caller: &mut Caller) -> Option<&'a Function> {
         struct Search<'a> {
             table: &'a Table,
-            found: Option<(&'a Function, usize)>,
+            found: Option<&'a Function>,
+            fp: usize,
         }
 
         /// # Safety
@@ -320,15 +331,16 @@ impl<'a> Throw<'a> {
         unsafe extern "C" fn visit(search: *mut c_void, ip: u64, _sp: u64, fp: u64) -> bool {
             // SAFETY: It is the `search` of below, for which the walk is called.
             let search = unsafe { &mut *search.cast::<Search<'_>>() };
-            let function = search.table.caller(ip as usize);
 
-            search.found = function.map(|function| (function, fp as usize));
+            search.found = search.table.caller(ip as usize);
+            search.fp = fp as usize;
             search.found.is_none()
         }
 
         let mut search = Search {
             table: self.table,
             found: None,
+            fp: 0,
         };
         // SAFETY: A function of the kernel finds these registers when `callback` returns.
         unsafe {
@@ -340,6 +352,7 @@ impl<'a> Throw<'a> {
                 caller.fp as u64,
             )
         };
+        caller.fp = search.fp;
         search.found
     }
 
