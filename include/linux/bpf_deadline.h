@@ -38,8 +38,8 @@ struct module;
 #define BPF_CHECKPOINT_NEXT	8
 #define BPF_CHECKPOINT_CALL	128
 #define BPF_CHECKPOINT_MAX	BIT(12)
-/* Fuel that is used up, whatever is added to it. */
-#define BPF_NO_FUEL	(-(1 << 30))
+/* Fuel that is used up, whatever is added to it; twice that fits, too. */
+#define BPF_NO_FUEL	(-(1 << 28))
 /* What may be executed without a checkpoint: if it can be more, calls have one, too. */
 #define BPF_CHECKPOINT_FREE	BIT(18)
 

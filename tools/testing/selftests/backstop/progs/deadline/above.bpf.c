@@ -117,6 +117,57 @@ int below_fails_to_tail_call(void *ctx)
 	return 0;
 }
 
+extern const int bpf_checkpoint_fuel __ksym;
+int bpf_prog_stop(__u32 id, __u32 stop) __ksym __attribute__((btf_decl_tag("module:bpf_deadline")));
+
+struct {
+	__u64 id;	/* of any program that can be stopped */
+	__u64 ready;
+} kick SEC(".data.kick");
+
+/* Every CPU has to ask at its next checkpoint. */
+SEC("syscall")
+int kicks(void *ctx)
+{
+	return bpf_prog_stop(kick.id, 1);
+}
+
+#define DELAY_UNLESS_KICKED							\
+	do {									\
+		if (*(int *)bpf_this_cpu_ptr(&bpf_checkpoint_fuel) < -(1 << 20))	\
+			return;							\
+		bpf_unwind_delay(1000);						\
+	} while (0)
+#define TEN(x)		do { x; x; x; x; x; x; x; x; x; x; } while (0)
+
+/* The run has been looked at, and is not again until it ends, after a second at most. */
+static __always_inline void be_kicked(void)
+{
+	int i;
+
+	if (below_runs++)
+		return;
+	bpf_for(i, 0, 10000)
+		sum += one;
+	kick.ready = 1;
+	TEN(TEN(TEN(DELAY_UNLESS_KICKED)));
+}
+
+SEC("fentry/bpf_unwind_object_label")
+int below_is_kicked(void *ctx)
+{
+	be_kicked();
+	return 0;
+}
+
+SEC("fentry/bpf_unwind_object_label")
+int below_is_kicked_and_throws(void *ctx)
+{
+	be_kicked();
+	bpf_throw(0);
+	return 0;
+}
+
 SEC("tc") __soon
 int above(void *ctx)
 {

@@ -3,7 +3,7 @@
 //! freeze, reports, programs that are stopped.
 
 use std::os::fd::{AsFd, AsRawFd};
-use std::thread::sleep;
+use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -13,7 +13,7 @@ use rustix::process::getpgid;
 use super::code;
 use crate::arm::Armed;
 use crate::catalogue::{Test, object};
-use crate::cpus::on_both_cpus;
+use crate::cpus::{CPUS, on_both_cpus, stay_on};
 use crate::expectation::Event;
 use crate::ledger::Ledger;
 use crate::loaded::{program, program_id, stderr};
@@ -21,8 +21,9 @@ use crate::loader;
 use crate::machine::{ensure_busy, unload_unused};
 use crate::perform::DEADLINE;
 use crate::section::Section;
-use crate::test_run::{run, run_fd};
+use crate::test_run::{PACKET, ensure_done, run, run_fd, run_fd_with};
 use crate::trigger::Trigger;
+use crate::wait::wait_until;
 use crate::watch::{LATE, Seen, Watch};
 
 const MODULE: &str = "bpf_deadline";
@@ -94,6 +95,11 @@ pub fn tests() -> Vec<Test> {
             "above_load",
             "the same where the other program is left by a load that fails",
             above_load,
+        ),
+        test(
+            "above_kicked",
+            "the same where every CPU is to ask while the other program runs, whose run was looked at",
+            above_kicked,
         ),
         test(
             "chain",
@@ -375,6 +381,36 @@ fn above_load(_: &Armed) -> Result<()> {
     let loaded = load_from("load", &["above"])?;
     let (replacing, _link) = replace(&loaded, "load", "below_loads", "above", "replaced")?;
     ends_above(&loaded, &replacing, "below_loads")
+}
+
+/// The same with a program that is kicked below, and then leaves.
+fn above_kicked(_: &Armed) -> Result<()> {
+    stay_on(CPUS[0])?;
+    for below in ["below_is_kicked", "below_is_kicked_and_throws"] {
+        let ledger = Ledger::open()?;
+        let loaded = load_from("above", &["above", TAIL, below, "below_returns", "kicks"])?;
+        let section = Section::of(&loaded, ".data.kick")?;
+        // Any program will do.
+        section.write(&u64::from(program_id(&loaded, "below_returns")?).to_ne_bytes())?;
+        let _link = program(&loaded, below)?.attach()?;
+        let above = program(&loaded, "above")?;
+        let fd = above.as_fd();
+        let result = thread::scope(|scope| {
+            let runs = scope.spawn(|| {
+                stay_on(CPUS[1])?;
+                run_fd_with(fd, &PACKET, 0)
+            });
+            wait_until(&format!("{below} does not run"), || {
+                let [_, ready] = section.words()?;
+                Ok(ready != 0)
+            })?;
+            ensure_done(run(&loaded, "kicks")?)?;
+            runs.join().expect("it does not panic")
+        })?;
+        ensure!(result == UNSPEC, "{below}: the one above returned {result}");
+        ledger.settle_released("a", 1)?;
+    }
+    Ok(())
 }
 
 /// The program `above` is ended when `below` has run as often as the deadline allows.
