@@ -121,8 +121,9 @@ extern const int bpf_checkpoint_fuel __ksym;
 int bpf_prog_stop(__u32 id, __u32 stop) __ksym __attribute__((btf_decl_tag("module:bpf_deadline")));
 
 struct {
-	__u64 id;	/* of any program that can be stopped */
+	__u64 id;	/* of a program that can be stopped */
 	__u64 ready;
+	__u64 done;
 } kick SEC(".data.kick");
 
 /* Every CPU has to ask at its next checkpoint. */
@@ -134,13 +135,18 @@ int kicks(void *ctx)
 
 #define DELAY_UNLESS_KICKED							\
 	do {									\
-		if (*(int *)bpf_this_cpu_ptr(&bpf_checkpoint_fuel) < -(1 << 20))	\
+		if (*(int *)bpf_this_cpu_ptr(&bpf_checkpoint_fuel) < -(1 << 20)) {	\
+			kick.done = 1;						\
 			return;							\
+		}								\
 		bpf_unwind_delay(1000);						\
 	} while (0)
 #define TEN(x)		do { x; x; x; x; x; x; x; x; x; x; } while (0)
 
-/* The run has been looked at, and is not again until it ends, after a second at most. */
+/*
+ * The run has been looked at, and is not again until it ends, after half a second at
+ * most: with more calls, these would have checkpoints.
+ */
 static __always_inline void be_kicked(void)
 {
 	int i;
@@ -150,7 +156,7 @@ static __always_inline void be_kicked(void)
 	bpf_for(i, 0, 10000)
 		sum += one;
 	kick.ready = 1;
-	TEN(TEN(TEN(DELAY_UNLESS_KICKED)));
+	TEN(TEN(DELAY_UNLESS_KICKED; DELAY_UNLESS_KICKED; DELAY_UNLESS_KICKED; DELAY_UNLESS_KICKED));
 }
 
 SEC("fentry/bpf_unwind_object_label")

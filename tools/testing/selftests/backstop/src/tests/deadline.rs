@@ -98,7 +98,7 @@ pub fn tests() -> Vec<Test> {
         ),
         test(
             "above_kicked",
-            "the same where every CPU is to ask while the other program runs, whose run was looked at",
+            "a run that is busy with that of another program is ended at once when it is stopped",
             above_kicked,
         ),
         test(
@@ -383,15 +383,14 @@ fn above_load(_: &Armed) -> Result<()> {
     ends_above(&loaded, &replacing, "below_loads")
 }
 
-/// The same with a program that is kicked below, and then leaves.
+/// The one above is stopped while one below runs that was looked at: it ends as soon as that leaves.
 fn above_kicked(_: &Armed) -> Result<()> {
     stay_on(CPUS[0])?;
     for below in ["below_is_kicked", "below_is_kicked_and_throws"] {
         let ledger = Ledger::open()?;
-        let loaded = load_from("above", &["above", TAIL, below, "below_returns", "kicks"])?;
+        let loaded = load_from("above", &["above", TAIL, below, "kicks"])?;
         let section = Section::of(&loaded, ".data.kick")?;
-        // Any program will do.
-        section.write(&u64::from(program_id(&loaded, "below_returns")?).to_ne_bytes())?;
+        section.write(&u64::from(program_id(&loaded, "above")?).to_ne_bytes())?;
         let _link = program(&loaded, below)?.attach()?;
         let above = program(&loaded, "above")?;
         let fd = above.as_fd();
@@ -401,12 +400,19 @@ fn above_kicked(_: &Armed) -> Result<()> {
                 run_fd_with(fd, &PACKET, 0)
             });
             wait_until(&format!("{below} does not run"), || {
-                let [_, ready] = section.words()?;
+                let [_, ready, _] = section.words()?;
                 Ok(ready != 0)
             })?;
             ensure_done(run(&loaded, "kicks")?)?;
             runs.join().expect("it does not panic")
         })?;
+        let [_, _, kicked] = section.words()?;
+        ensure!(kicked != 0, "{below} was not kicked");
+        let [runs] = Section::of(&loaded, ".data.below")?.words()?;
+        ensure!(
+            runs == 1,
+            "{below} ran {runs} times until the one above ended"
+        );
         ensure!(result == UNSPEC, "{below}: the one above returned {result}");
         ledger.settle_released("a", 1)?;
     }
