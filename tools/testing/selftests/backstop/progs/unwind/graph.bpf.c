@@ -227,7 +227,7 @@ int refcounted(void *ctx)
 SEC("syscall")
 __description("of two references to a refcounted object, the one that is left is dropped")
 __unwinds("a")
-int refcounted_singledropped(void *ctx)
+int refcounted_one_dropped(void *ctx)
 {
 	struct item *first, *second;
 
