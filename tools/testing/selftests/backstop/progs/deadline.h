@@ -48,6 +48,13 @@ static __always_inline void take_two_ms(void)
 		     : [i] "+r"(i)						\
 		     : [may_goto] "i"(0xe5 | 2 << 16))
 
+/* One after the other, with no jump back. */
+#define TEN(calls)								\
+	do {									\
+		calls; calls; calls; calls; calls;				\
+		calls; calls; calls; calls; calls;				\
+	} while (0)
+
 /* Ends after tens of milliseconds instead of 250. */
 #define __deadline_us(n)	__attribute__((btf_decl_tag("deadline_us:" __expect_string(n))))
 #define __soon		__deadline_us(30000)

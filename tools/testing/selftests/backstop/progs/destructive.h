@@ -3,10 +3,9 @@
 #ifndef _BACKSTOP_DESTRUCTIVE_H
 #define _BACKSTOP_DESTRUCTIVE_H
 
-#include <bpf/bpf_helpers.h>
+#include "kfunc.h"
 
-/* The loader reads the tag to name the module when it is not loaded. */
-#define __destructive __ksym __attribute__((btf_decl_tag("module:bpf_destructive")))
+#define __destructive __kfunc_of(bpf_destructive)
 
 enum bpf_stop_how {
 	BPF_STOP_NOW = 0,	/* from any context, without notifiers */

@@ -3,9 +3,9 @@
 #ifndef _BACKSTOP_LEDGER_H
 #define _BACKSTOP_LEDGER_H
 
-#include <bpf/bpf_helpers.h>
+#include "kfunc.h"
 
-#define __unwind_test	__ksym __attribute__((btf_decl_tag("module:bpf_unwind_test")))
+#define __unwind_test	__kfunc_of(bpf_unwind_test)
 
 /* Shared with user space. */
 struct bpf_unwind_ledger {

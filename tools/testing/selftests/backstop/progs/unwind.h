@@ -17,7 +17,7 @@
 #include "expect.h"
 #include "ledger.h"
 
-#define __unwind	__ksym __attribute__((btf_decl_tag("module:bpf_unwind")))
+#define __unwind	__kfunc_of(bpf_unwind)
 
 /* The resilient locks that a CPU holds. */
 extern const struct rqspinlock_held rqspinlock_held_locks __ksym;

@@ -5,14 +5,13 @@
  */
 #include <vmlinux.h>
 #include <bpf/bpf_helpers.h>
+#include "kfunc.h"
 #include "row.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
-__u64 bpf_rust_noop(__u64 value)
-	__ksym __attribute__((btf_decl_tag("module:bpf_rust_kfunc_test")));
-__u64 bpf_c_noop(__u64 value)
-	__ksym __attribute__((btf_decl_tag("module:bpf_c_kfunc_test")));
+__u64 bpf_rust_noop(__u64 value) __kfunc_of(bpf_rust_kfunc_test);
+__u64 bpf_c_noop(__u64 value) __kfunc_of(bpf_c_kfunc_test);
 
 ROW("one kfunc call, in C", 1000000)
 int kfunc_c(struct xdp_md *ctx)

@@ -5,11 +5,12 @@
  */
 #include <vmlinux.h>
 #include <bpf/bpf_helpers.h>
+#include "kfunc.h"
 #include "row.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
-void bpf_throw(__u64 cookie) __ksym __attribute__((btf_decl_tag("module:bpf_unwind")));
+void bpf_throw(__u64 cookie) __kfunc_of(bpf_unwind);
 
 ROW("throw in the main program", 100000)
 int throw_main(struct xdp_md *ctx)

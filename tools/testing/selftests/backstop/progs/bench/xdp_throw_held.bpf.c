@@ -6,12 +6,13 @@
  */
 #include <vmlinux.h>
 #include <bpf/bpf_helpers.h>
+#include "kfunc.h"
 #include "row.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
-#define __unwind	__ksym __attribute__((btf_decl_tag("module:bpf_unwind")))
-#define __unwind_test	__ksym __attribute__((btf_decl_tag("module:bpf_unwind_test")))
+#define __unwind	__kfunc_of(bpf_unwind)
+#define __unwind_test	__kfunc_of(bpf_unwind_test)
 
 void bpf_throw(__u64 cookie) __unwind;
 void bpf_unwind_reset(void) __unwind_test;

@@ -118,7 +118,7 @@ int below_fails_to_tail_call(void *ctx)
 }
 
 extern const int bpf_checkpoint_fuel __ksym;
-int bpf_prog_stop(__u32 id, __u32 stop) __ksym __attribute__((btf_decl_tag("module:bpf_deadline")));
+int bpf_prog_stop(__u32 id, __u32 stop) __kfunc_of(bpf_deadline);
 
 struct {
 	__u64 id;	/* of a program that can be stopped */
@@ -141,7 +141,6 @@ int kicks(void *ctx)
 		}								\
 		bpf_unwind_delay(1000);						\
 	} while (0)
-#define TEN(x)		do { x; x; x; x; x; x; x; x; x; x; } while (0)
 
 /*
  * The run has been looked at, and is not again until it ends, after half a second at

@@ -15,8 +15,6 @@ char LICENSE[] SEC("license") = "GPL";
 		if (object)						\
 			bpf_unwind_object_release(object);		\
 	} while (0)
-#define FIVE do { ONE; ONE; ONE; ONE; ONE; } while (0)
-#define TEN do { FIVE; FIVE; } while (0)
 
 SEC("tc")
 __description("a program that needs many more slots than there are has no deadline")
@@ -28,7 +26,7 @@ int many_sites(void *ctx)
 
 	bpf_for(i, 0, one)
 		sum += i;
-	TEN; TEN; TEN; TEN; TEN; TEN; TEN;
+	TEN(ONE; ONE; ONE; ONE; ONE; ONE; ONE);
 	return 2;
 }
 

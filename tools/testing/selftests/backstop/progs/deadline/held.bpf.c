@@ -4,10 +4,9 @@
 #include <bpf/bpf_helpers.h>
 
 #include "deadline.h"
+#include "nodes.h"
 
 char LICENSE[] SEC("license") = "GPL";
-
-int bpf_list_push_front(struct bpf_list_head *head, struct bpf_list_node *node) __ksym;
 
 struct bpf_spin_lock lock private(lock);
 struct bpf_res_spin_lock res_lock private(res_lock);
@@ -157,26 +156,6 @@ int obj(void *ctx)
 	return 2;
 }
 
-/* Nodes at different offsets, which one instruction puts into lists. */
-struct low {
-	struct bpf_list_node node;
-	__u64 data;
-};
-
-struct high {
-	__u64 data[8];
-	struct bpf_list_node node;
-};
-
-private(lists) struct bpf_spin_lock lists_lock;
-private(lists) struct bpf_list_head low_list __contains(low, node);
-private(lists) struct bpf_list_head high_list __contains(high, node);
-
-static __noinline int push(struct bpf_list_head *list, struct bpf_list_node *node)
-{
-	return bpf_list_push_front(list, node);
-}
-
 SEC("tc")
 __description("a run that has put nodes into lists, at different offsets, is ended, and none dropped")
 __ends_late("") __calls(0, "bpf_obj_drop")
@@ -194,10 +173,10 @@ int pushed(void *ctx)
 		bpf_obj_drop(low);
 		return 1;
 	}
-	bpf_spin_lock(&lists_lock);
+	bpf_spin_lock(&nodes_lock);
 	push(&low_list, &low->node);
 	push(&high_list, &high->node);
-	bpf_spin_unlock(&lists_lock);
+	bpf_spin_unlock(&nodes_lock);
 	stay();
 	return 2;
 }

@@ -244,12 +244,6 @@ int slow_call(void *ctx)
 	return 2;
 }
 
-#define TEN(calls)								\
-	do {									\
-		calls; calls; calls; calls; calls;				\
-		calls; calls; calls; calls; calls;				\
-	} while (0)
-
 /* A function of its own, so that no jump of the program is too far for it to have a deadline. */
 static __noinline int go_forward(void)
 {

@@ -8,9 +8,7 @@
 
 char LICENSE[] SEC("license") = "GPL";
 
-#define __deadline_kfunc __ksym __attribute__((btf_decl_tag("module:bpf_deadline")))
-
-int bpf_deadline_set(__u32 setting, __u64 value) __deadline_kfunc;
+int bpf_deadline_set(__u32 setting, __u64 value) __kfunc_of(bpf_deadline);
 
 /* How often a run was ended, and how often it was not though it should have been. */
 struct soak {

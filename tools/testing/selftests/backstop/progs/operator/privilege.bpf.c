@@ -7,14 +7,13 @@
 #include <bpf/bpf_helpers.h>
 
 #include "expect.h"
+#include "kfunc.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
-#define __deadline_kfunc __ksym __attribute__((btf_decl_tag("module:bpf_deadline")))
-
-int bpf_prog_stop(__u32 id, __u32 stop) __deadline_kfunc;
-__s64 bpf_deadline_get(__u32 setting) __deadline_kfunc;
-int bpf_deadline_set(__u32 setting, __u64 value) __deadline_kfunc;
+int bpf_prog_stop(__u32 id, __u32 stop) __kfunc_of(bpf_deadline);
+__s64 bpf_deadline_get(__u32 setting) __kfunc_of(bpf_deadline);
+int bpf_deadline_set(__u32 setting, __u64 value) __kfunc_of(bpf_deadline);
 int bpf_wq_init(struct bpf_wq *wq, void *map, unsigned int flags) __weak __ksym;
 int bpf_wq_start(struct bpf_wq *wq, unsigned int flags) __weak __ksym;
 int bpf_wq_set_callback(struct bpf_wq *wq, int (*callback)(void *map, int *key, void *value),

@@ -4,10 +4,11 @@
 #include <bpf/bpf_helpers.h>
 
 #include "expect.h"
+#include "kfunc.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
-#define __rust_kfunc __ksym __attribute__((btf_decl_tag("module:bpf_rust_kfunc_test")))
+#define __rust_kfunc __kfunc_of(bpf_rust_kfunc_test)
 
 __u64 bpf_rust_noop(__u64 value) __rust_kfunc;
 __s64 bpf_rust_add(__u8 a, __s8 b, __u16 c, __s32 d, __s64 e) __rust_kfunc;

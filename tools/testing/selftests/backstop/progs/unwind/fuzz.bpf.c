@@ -11,7 +11,7 @@
 
 char LICENSE[] SEC("license") = "GPL";
 
-int bpf_prog_stop(__u32 id, __u32 stop) __ksym __attribute__((btf_decl_tag("module:bpf_deadline")));
+int bpf_prog_stop(__u32 id, __u32 stop) __kfunc_of(bpf_deadline);
 
 /*
  * What no gap between two checkpoints takes, of which at most 10 ms count: a run

@@ -7,11 +7,11 @@
 #include <bpf/bpf_helpers.h>
 
 #include "unwind.h"
+#include "nodes.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
 void *bpf_refcount_acquire(void *p__refcounted_kptr) __ksym;
-int bpf_list_push_front(struct bpf_list_head *head, struct bpf_list_node *node) __ksym;
 int bpf_list_push_back(struct bpf_list_head *head, struct bpf_list_node *node) __ksym;
 struct bpf_list_node *bpf_list_pop_front(struct bpf_list_head *head) __ksym;
 struct bpf_list_node *bpf_list_pop_back(struct bpf_list_head *head) __ksym;
@@ -527,99 +527,49 @@ struct holder {
 	struct bpf_list_head leaves __contains(leaf, node);
 };
 
-private(B) struct holder __kptr *stashed;
-
-static bool less_takes_a_list(struct bpf_rb_node *a, const struct bpf_rb_node *b)
-{
-	struct holder *holder = bpf_kptr_xchg(&stashed, NULL);
-
-	if (holder)
-		bpf_throw(COOKIE);
-	return true;
-}
-
-SEC("tc")
-__description("an object with a list is not dropped under the lock of a tree: that saves IRQ flags, too")
-__refused("bpf_throw cannot release holder acquired at insn {{[0-9]+}}: it has fields that cannot be freed in NMI or under a lock")
-int refuse_list_in_less(void *ctx)
-{
-	struct item *node = item('a');
-	struct leaf *leaf;
-
-	if (!node)
-		return 1;
-	/* Without a use, the type is not in BTF. */
-	leaf = new(struct leaf);
-	if (leaf)
-		bpf_obj_drop(leaf);
-	bpf_spin_lock(&lock);
-	bpf_rbtree_add(&root, &node->tree, less_takes_a_list);
-	bpf_spin_unlock(&lock);
-	return 0;
-}
-
 struct outer {
 	struct holder __kptr *holder;
 	__u64 data;
 };
 
-private(C) struct outer __kptr *outer_stashed;
+#define REFUSED_IN_LESS(name, what, type, stash)				\
+	private(stash) struct type __kptr *stash;				\
+	static bool name##_less(struct bpf_rb_node *a, const struct bpf_rb_node *b) \
+	{									\
+		struct type *taken = bpf_kptr_xchg(&stash, NULL);		\
+										\
+		if (taken)							\
+			bpf_throw(COOKIE);					\
+		return true;							\
+	}									\
+	SEC("tc") __description(what)						\
+	__refused("bpf_throw cannot release " #type " acquired at insn {{[0-9]+}}: it has fields that cannot be freed in NMI or under a lock") \
+	int name(void *ctx)							\
+	{									\
+		struct item *node = item('a');					\
+										\
+		if (!node)							\
+			return 1;						\
+		bpf_spin_lock(&lock);						\
+		bpf_rbtree_add(&root, &node->tree, name##_less);		\
+		bpf_spin_unlock(&lock);						\
+		return 0;							\
+	}
 
-static bool less_takes_what_has_a_list(struct bpf_rb_node *a, const struct bpf_rb_node *b)
-{
-	struct outer *outer = bpf_kptr_xchg(&outer_stashed, NULL);
+REFUSED_IN_LESS(refuse_list_in_less, "an object with a list is not dropped under the lock of a tree: that saves IRQ flags, too",
+		holder, stashed)
+REFUSED_IN_LESS(refuse_what_has_a_list_in_less, "an object that refers to one with a list is not dropped under the lock of a tree either",
+		outer, outer_stashed)
 
-	if (outer)
-		bpf_throw(COOKIE);
-	return true;
-}
-
-SEC("tc")
-__description("an object that refers to one with a list is not dropped under the lock of a tree either")
-__refused("bpf_throw cannot release outer acquired at insn {{[0-9]+}}: it has fields that cannot be freed in NMI or under a lock")
-int refuse_what_has_a_list_in_less(void *ctx)
-{
-	struct item *node = item('a');
-	struct outer *outer;
-
-	if (!node)
-		return 1;
-	outer = new(struct outer);
-	if (outer)
-		bpf_obj_drop(outer);
-	bpf_spin_lock(&lock);
-	bpf_rbtree_add(&root, &node->tree, less_takes_what_has_a_list);
-	bpf_spin_unlock(&lock);
-	return 0;
-}
-
-/* Nodes at different offsets, in objects of two types, and in one. */
-struct low {
-	struct bpf_list_node node;
-	__u64 data;
-};
-
-struct high {
-	__u64 data[8];
-	struct bpf_list_node node;
-};
-
+/* Of one object, each reference may be put into another list. */
 struct both {
 	struct bpf_list_node node;
 	struct bpf_list_node other;
 	struct bpf_refcount refcount;
 };
 
-private(D) struct bpf_spin_lock lists;
-private(D) struct bpf_list_head low_list __contains(low, node);
-private(D) struct bpf_list_head high_list __contains(high, node);
-private(D) struct bpf_list_head both_list __contains(both, node);
-private(D) struct bpf_list_head other_list __contains(both, other);
-
-static __noinline int push(struct bpf_list_head *list, struct bpf_list_node *node)
-{
-	return bpf_list_push_front(list, node);
-}
+private(nodes) struct bpf_list_head both_list __contains(both, node);
+private(nodes) struct bpf_list_head other_list __contains(both, other);
 
 #define __drops(count)								\
 	__exception_cb(caught) __event(test_run) __retval(42) __calls(count, "bpf_obj_drop")
@@ -642,10 +592,10 @@ static __noinline int push(struct bpf_list_head *list, struct bpf_list_node *nod
 		}								\
 		if (one > 1)							\
 			bpf_throw(COOKIE + 1);					\
-		bpf_spin_lock(&lists);						\
+		bpf_spin_lock(&nodes_lock);						\
 		push(&first##_list, &single->node);				\
 		push(&second##_list, &two->node);				\
-		bpf_spin_unlock(&lists);					\
+		bpf_spin_unlock(&nodes_lock);					\
 		bpf_throw(COOKIE);						\
 		return 0;							\
 	}
@@ -667,15 +617,15 @@ int pushed_unheld(void *ctx)
 		return 0;
 	if (one > 1)
 		bpf_throw(COOKIE + 1);
-	bpf_spin_lock(&lists);
+	bpf_spin_lock(&nodes_lock);
 	push(&low_list, &low->node);
-	bpf_spin_unlock(&lists);
+	bpf_spin_unlock(&nodes_lock);
 	high = new(struct high);
 	if (!high)
 		return 0;
-	bpf_spin_lock(&lists);
+	bpf_spin_lock(&nodes_lock);
 	push(&high_list, &high->node);
-	bpf_spin_unlock(&lists);
+	bpf_spin_unlock(&nodes_lock);
 	bpf_throw(COOKIE);
 	return 0;
 }
@@ -693,11 +643,11 @@ int pushed_unheld(void *ctx)
 		again = bpf_refcount_acquire(both);				\
 		if (one > 1)							\
 			bpf_throw(COOKIE + 1);					\
-		bpf_spin_lock(&lists);						\
+		bpf_spin_lock(&nodes_lock);						\
 		push(&other_list, &both->other);				\
 		if (last)							\
 			push(&both_list, &again->node);				\
-		bpf_spin_unlock(&lists);					\
+		bpf_spin_unlock(&nodes_lock);					\
 		bpf_throw(COOKIE);						\
 		return 0;							\
 	}
@@ -737,4 +687,11 @@ int refuse_percpu_or_not(void *ctx)
 	drop(second);
 	bpf_obj_drop(first);
 	return 0;
+}
+
+/* Never called: a type is in BTF only where it is used. */
+void types(void)
+{
+	new(struct leaf);
+	new(struct outer);
 }

@@ -265,14 +265,18 @@ MERGED(preempt_twice_or_once, "preemption is disabled once or twice", "", "",
 	"call %[again];"							\
 	"r7 = r0;"
 
-/* Either reference by an instruction that releases both, the other by one of its own. */
+/* By an instruction that releases both. */
+#define RELEASE_EITHER								\
+	"if r9 > 1 goto throw_%=;"						\
+	"r1 = r7;"								\
+	"if r9 == %[way] goto shared_%=;"					\
+	"r1 = r6;"								\
+	"shared_%=: call %[put_object];"
+
+/* The other one by an instruction of its own. */
 MERGED(released_twice, "what two instructions have released is not released again", "aa", "aa",
 	TWO_REFERENCES
-	"if r9 > 1 goto throw_%=;"
-	"r1 = r7;"
-	"if r9 == %[way] goto shared_%=;"
-	"r1 = r6;"
-	"shared_%=: call %[put_object];"
+	RELEASE_EITHER
 	"if r9 == %[way] goto first_%=;"
 	"r1 = r7;"
 	"call %[put_object];"
@@ -283,11 +287,7 @@ MERGED(released_twice, "what two instructions have released is not released agai
 /* The other one is left. */
 MERGED(one_left, "of two references to one object, the one that is left is released", "aa", "aa",
 	TWO_REFERENCES
-	"if r9 > 1 goto throw_%=;"
-	"r1 = r7;"
-	"if r9 == %[way] goto shared_%=;"
-	"r1 = r6;"
-	"shared_%=: call %[put_object];"
+	RELEASE_EITHER
 	"if r9 <= 1 goto throw_%=;"
 	"r1 = r6;"
 	"call %[put_object];"

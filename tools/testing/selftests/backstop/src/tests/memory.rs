@@ -76,7 +76,7 @@ fn load(file: &str, name: &str) -> Result<()> {
     stay_on(CPUS[0])?;
     handle_loads()?;
     let memory = Memory::open()?;
-    Memory::settle()?;
+    settle()?;
     let before = memory.taken()?;
     let loaded = loader::load(object("unwind", file)?, &[name])?;
     let failed = FAILED
@@ -94,6 +94,17 @@ fn load(file: &str, name: &str) -> Result<()> {
         Ok(after.as_ref() == Some(&before))
     })
     .with_context(|| format!("before {before:?}, afterwards {after:?}"))
+}
+
+/// Waits until what libbpf has loaded on this CPU to know the kernel is gone. Programs are freed
+/// in the order in which they were let go of, by work items behind a grace period: once one more
+/// lets go of its module, those before it have.
+fn settle() -> Result<()> {
+    let before = users()?;
+    let last = loader::load(object("unwind", "images")?, &["last"])??;
+    ensure!(users()? != before, "the last program has no module");
+    drop(last);
+    wait_until("the last program is not freed", || Ok(users()? == before))
 }
 
 /// How the loads of the handler ended.
@@ -183,17 +194,6 @@ impl Memory {
         Ok(Self {
             object: loader::load(object("unwind", "images")?, &["measure"])??,
         })
-    }
-
-    /// Waits until what libbpf has loaded on this CPU to know the kernel is gone. Programs are freed
-    /// in the order in which they were let go of, by work items behind a grace period: once one more
-    /// lets go of its module, those before it have.
-    fn settle() -> Result<()> {
-        let before = users()?;
-        let last = loader::load(object("unwind", "images")?, &["last"])??;
-        ensure!(users()? != before, "the last program has no module");
-        drop(last);
-        wait_until("the last program is not freed", || Ok(users()? == before))
     }
 
     fn taken(&self) -> Result<Taken> {
