@@ -496,6 +496,14 @@ bool bpf_unwind_same_slot(const struct bpf_verifier_env *env, const struct bpf_r
 	       argument_of(env, a) == argument_of(env, b);
 }
 
+/* Room for one more than @nr elements, doubled when there is none: where @nr is a power of two. */
+static void *grow(void *elements, u32 nr, size_t size)
+{
+	if (nr & (nr - 1))
+		return elements;
+	return kvrealloc(elements, array_size(nr ? 2 * nr : 1, size), GFP_KERNEL_ACCOUNT);
+}
+
 static struct unwind_site *add_site(struct bpf_unwind_env *unwind, s32 insn_idx, u8 arg,
 				    const struct unwind_site *found)
 {
@@ -503,8 +511,7 @@ static struct unwind_site *add_site(struct bpf_unwind_env *unwind, s32 insn_idx,
 
 	if (unwind->nr_sites == U16_MAX)
 		return ERR_PTR(-E2BIG);
-	sites = kvrealloc(unwind->sites, array_size(unwind->nr_sites + 1, sizeof(*sites)),
-			  GFP_KERNEL_ACCOUNT);
+	sites = grow(unwind->sites, unwind->nr_sites, sizeof(*sites));
 	if (!sites)
 		return ERR_PTR(-ENOMEM);
 	unwind->sites = sites;
@@ -869,8 +876,7 @@ void bpf_unwind_release(struct bpf_verifier_env *env, const struct bpf_reference
 			return;
 	}
 	i = unwind->nr_releases;
-	releases = kvrealloc(unwind->releases, array_size(i + 1, sizeof(*releases)),
-			     GFP_KERNEL_ACCOUNT);
+	releases = grow(unwind->releases, i, sizeof(*releases));
 	if (!releases) {
 		unwind->out_of_memory = true;
 		return;

@@ -34,6 +34,7 @@
  * __expires		each run is ended for its deadline, 10 ms after it at most,
  *			and the program's stream says so
  * __in_order		they are let go of in this order
+ * __untraced		the verifier is asked for its messages, not for a trace as well
  * __long			skipped on a kernel that checks itself, where it takes minutes
  * __calls(n, functions)	a run calls these functions of the kernel so often, all of
  *			"one|another" together; with it, the program runs twice
@@ -82,6 +83,7 @@
 #define __released(labels)	__expect("released=" labels)
 #define __expires		__expect("expires")
 #define __in_order		__expect("in_order")
+#define __untraced		__expect("untraced")
 #define __long			__expect("long")
 #define __calls(n, functions)	__expect("calls=" #n "," functions)
 #define __console(pattern)	__expect("console=" pattern)

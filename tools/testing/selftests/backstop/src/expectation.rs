@@ -38,6 +38,8 @@ pub struct Expectation {
     pub not_console: Vec<Pattern>,
     /// Complaints of the kernel, as regular expressions, that may come and are no fault.
     pub complaints: &'static [&'static str],
+    /// The verifier's log is to have messages only: the trace of a long program takes long.
+    pub untraced: bool,
     /// Takes minutes on a kernel that checks itself.
     pub long: bool,
     /// Allocations are made to fail, which takes a kernel that does that.
@@ -220,6 +222,7 @@ impl Expectation {
             "released" => self.released = Some(value.to_owned()),
             "expires" => self.expires = true,
             "in_order" => self.in_order = true,
+            "untraced" => self.untraced = true,
             "long" => self.long = true,
             "calls" => {
                 let (count, functions) = value.split_once(',').ok_or_else(|| bad("no comma"))?;
@@ -440,6 +443,7 @@ mod tests {
             "comment:backstop:19:released=ab",
             "comment:backstop:20:in_order",
             "comment:backstop:21:calls=2,one|another",
+            "comment:backstop:22:untraced",
         ])
         .unwrap()
         .unwrap();
@@ -464,6 +468,7 @@ mod tests {
         assert_eq!(expectation.with, ["other"]);
         assert_eq!(expectation.released.as_deref(), Some("ab"));
         assert!(expectation.in_order);
+        assert!(expectation.untraced);
         let functions = ["one", "another"].map(str::to_owned).to_vec();
         assert_eq!(
             expectation.calls,

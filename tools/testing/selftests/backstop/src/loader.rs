@@ -15,6 +15,9 @@ use crate::catalogue::{Object, kfunc_modules};
 use crate::expectation::Errno;
 use crate::machine::module_is_loaded;
 
+/// BPF_LOG_STATS: what the verifier says of the whole program, and no trace of what it did.
+pub const LOG_STATS: u32 = 4;
+
 /// What libbpf has said since the last load began. It takes a plain function as its printer.
 static LOG: Mutex<String> = Mutex::new(String::new());
 

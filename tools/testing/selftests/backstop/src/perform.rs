@@ -58,7 +58,13 @@ fn perform_program(test: &Test, object: &Object, name: &str, armed: &Armed) -> R
     let watch = expectation.expires.then(Watch::open).transpose()?;
     let mut programs = vec![name];
     programs.extend(expectation.with.iter().map(String::as_str));
-    let loaded = match (loader::load(object, &programs)?, expectation.load) {
+    let loaded = loader::load_with(object, &programs, |program| {
+        if expectation.untraced {
+            program.set_log_level(loader::LOG_STATS);
+        }
+        Ok(())
+    })?;
+    let loaded = match (loaded, expectation.load) {
         (Ok(_), Load::Refused(errno)) => bail!("it loads, where {errno} was expected"),
         (Err(refusal), Load::Refused(errno)) => {
             ensure!(refusal.errno == errno, "{errno} was expected\n{refusal}");

@@ -37,8 +37,7 @@ const COUNTING: [&str; 6] = [
     "count_bpf_cpumask_release",
 ];
 
-/// BPF_LOG_STATS: what the verifier says of the whole program, which fits.
-const LOG_STATS: u32 = 4;
+/// What the verifier says of the whole program fits.
 const STATS_SIZE: usize = 1 << 12;
 /// The last of the verifier's log fits.
 const LOG_SIZE: usize = 1 << 20;
@@ -163,7 +162,7 @@ impl Ground {
             func_info: linked.functions.as_ptr().cast(),
             func_info_cnt: linked.functions.len() as u32,
             func_info_rec_size: size_of::<[u32; 2]>() as u32,
-            log_level: LOG_STATS,
+            log_level: loader::LOG_STATS,
             log_buf: said.as_mut_ptr().cast(),
             log_size: said.len() as u32,
             ..Default::default()
