@@ -574,7 +574,12 @@ static bool releases_nothing(const char *type)
 	return match_string(types, ARRAY_SIZE(types), type) >= 0;
 }
 
-static void set_release(struct unwind_site *found, const struct btf *btf, s32 func_id)
+/*
+ * A throw calls what sleeps when it has left all regions and locks up to its boundary. Those
+ * outside are left later, so that the program has to be in none where it acquires.
+ */
+static void set_release(struct bpf_verifier_env *env, struct unwind_site *found,
+			const struct btf *btf, s32 func_id)
 {
 	const struct btf_type *func = btf_type_by_id(btf, func_id);
 	unsigned long addr;
@@ -584,7 +589,7 @@ static void set_release(struct unwind_site *found, const struct btf *btf, s32 fu
 		return;
 	found->slot.release = (void *)addr;
 	found->sleeps = btf_kfunc_sleeps(btf, func_id);
-	found->known = true;
+	found->known = !found->sleeps || bpf_may_sleep(env);
 }
 
 /*
@@ -620,7 +625,7 @@ static void find_release(struct bpf_verifier_env *env, struct unwind_site *found
 		id = kfunc;
 	found->unsafe = id >= 0 && !is_safe_to_call(env, btf, kfunc);
 	if (id >= 0 && !found->unsafe)
-		set_release(found, btf, id);
+		set_release(env, found, btf, id);
 }
 
 /*
@@ -724,7 +729,7 @@ int bpf_unwind_acquire_iter(struct bpf_verifier_env *env, u32 insn_idx,
 	snprintf(destroy, sizeof(destroy), "%s_destroy", name);
 	id = btf_find_by_name_kind(btf, destroy, BTF_KIND_FUNC);
 	if (id > 0)
-		set_release(&found, btf, id);
+		set_release(env, &found, btf, id);
 	return note_site(env, insn_idx, arg_of(env, arg), &found);
 }
 
@@ -987,6 +992,10 @@ static int check_site(struct bpf_verifier_env *env, const struct unwind_site *si
 			      "it has fields that cannot be freed in NMI or under a lock, where the program may run" :
 			      "it cannot be released in NMI or under a lock, where the program may run",
 			      "Release it before anything may throw.");
+	if (site->sleeps)
+		return refuse(env, site->insn_idx, site->slot.name,
+			      "its release may sleep, and where it is acquired the program may not",
+			      "Acquire it where the program may sleep, or release it before anything may throw.");
 	return refuse(env, site->insn_idx, site->slot.name,
 		      "there is not exactly one function that releases it",
 		      "Release it before anything may throw.");

@@ -27,6 +27,75 @@ int refuse_two_releases(void *ctx)
 	return 0;
 }
 
+#define __refused_to_sleep							\
+	__refused("bpf_throw cannot release bpf_unwind_sleeper acquired at insn {{[0-9]+}}: its release may sleep")
+
+SEC("tc")
+__description("what sleeps when it is released is refused in a program that may not sleep")
+__refused_to_sleep
+int refuse_sleeper(void *ctx)
+{
+	bpf_unwind_sleeper_acquire('s');
+	bpf_throw(COOKIE);
+	return 0;
+}
+
+static int throw_with_sleeper(__u32 i, void *ctx)
+{
+	bpf_unwind_sleeper_acquire('s');
+	bpf_throw(COOKIE);
+	return 0;
+}
+
+SEC("syscall")
+__description("what sleeps when it is released is refused in a callback in a region outside of it")
+__refused_to_sleep
+int refuse_sleeper_in_region(void *ctx)
+{
+	bpf_preempt_disable();
+	bpf_loop(1, throw_with_sleeper, NULL, 0);
+	bpf_preempt_enable();
+	return 0;
+}
+
+SEC("syscall")
+__description("what sleeps when it is released is released in a callback in no region")
+__unwinds("s")
+int sleeper_in_callback(void *ctx)
+{
+	begin();
+	bpf_loop(1, throw_with_sleeper, NULL, 0);
+	return 0;
+}
+
+__noinline int global_throw_with_sleeper(void)
+{
+	bpf_unwind_sleeper_acquire('s');
+	bpf_throw(COOKIE);
+	return 0;
+}
+
+SEC("syscall")
+__description("what sleeps when it is released is refused in a global function called in a region")
+__refused_to_sleep
+int refuse_sleeper_in_global(void *ctx)
+{
+	bpf_rcu_read_lock();
+	global_throw_with_sleeper();
+	bpf_rcu_read_unlock();
+	return 0;
+}
+
+SEC("syscall")
+__description("what sleeps when it is released is released in a global function called in no region")
+__unwinds("s")
+int sleeper_in_global(void *ctx)
+{
+	begin();
+	global_throw_with_sleeper();
+	return 0;
+}
+
 SEC("syscall")
 __description("a type with two releases that is not held at the throw is no obstacle")
 __unwinds("ta")
