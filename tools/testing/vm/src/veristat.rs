@@ -1,7 +1,8 @@
 //! `vm veristat`: the programs of the kernel's own BPF selftests on the unpatched kernel and on the patched
 //! one. Those that cannot throw get the same verdict for the same work, and the JIT makes the same of them.
+//! Some objects cannot be loaded without the test that they belong to; that is to be so on both kernels.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -32,6 +33,8 @@ const THROWS: [&str; 2] = ["bpf_throw", "bpf_throw_stub"];
 /// The line before a program's image.
 const DUMP: &str = "DUMP (JITED) ";
 const HEADER: &str = "file_name,";
+/// The line that says that veristat gave up on an object, and why.
+const FAILED: &str = "not ok ";
 
 #[derive(Args)]
 pub struct Options {
@@ -69,6 +72,8 @@ type Programs = BTreeMap<(String, String), Program>;
 struct Answers {
     programs: Programs,
     symbols: Symbols,
+    /// Objects that veristat gave up on, and why.
+    failed: BTreeMap<String, String>,
 }
 
 pub async fn main(options: Options) -> Result<u8> {
@@ -152,7 +157,7 @@ impl Options {
         let _slot = slots.take(MEMORY_MIB).await;
         let mut done = 0;
         let record = watch::run_observed(&machine, &orders, &mut |event| {
-            if matches!(event, Event::Channel(line) if line.starts_with("ok ")) {
+            if matches!(event, Event::Channel(line) if line.starts_with("ok ") || line.starts_with(FAILED)) {
                 done += 1;
                 if done % 100 == 0 {
                     eprintln!("    {name}: {done} of {} objects", objects.len());
@@ -160,18 +165,13 @@ impl Options {
             }
         })
         .await?;
-        let failed = record
-            .channel
-            .iter()
-            .find(|line| line.starts_with("not ok "));
-        if !matches!(record.ending, Ending::Finished { status: 0 }) || failed.is_some() {
-            let why = failed.cloned().unwrap_or_else(|| record.ending.to_string());
-            bail!(
-                "Linux {}: {why}; logs: {}",
-                kernel.release,
-                record.logs.display()
-            );
-        }
+        ensure!(
+            matches!(record.ending, Ending::Finished { status: 0 }),
+            "Linux {}: {}; logs: {}",
+            kernel.release,
+            record.ending,
+            record.logs.display()
+        );
         let read = |file: &str| {
             let file = results.join(file);
             fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))
@@ -179,6 +179,7 @@ impl Options {
         Ok(Answers {
             programs: parse(&read("programs")?)?,
             symbols: Symbols::parse(&read("kallsyms")?)?,
+            failed: failed(&record.channel),
         })
     }
 }
@@ -262,6 +263,14 @@ fn parse(text: &str) -> Result<Programs> {
     Ok(programs)
 }
 
+/// The objects that veristat gave up on, by what run-veristat says.
+fn failed(said: &[String]) -> BTreeMap<String, String> {
+    said.iter()
+        .filter_map(|line| line.strip_prefix(FAILED)?.split_once(": "))
+        .map(|(object, why)| (object.to_owned(), why.to_owned()))
+        .collect()
+}
+
 /// Whether an object has to do with exceptions at all.
 fn mentions_throw(object: &Path) -> bool {
     let name = b"bpf_throw";
@@ -277,11 +286,24 @@ struct Report {
     /// Programs that may throw, and those of them that are accepted now.
     throw: usize,
     lifted: Vec<String>,
+    /// Objects that cannot be loaded, on either kernel for the same reason.
+    failed: Vec<String>,
     worse: Vec<String>,
 }
 
 fn compare(before: &Answers, after: &Answers, mentions_throw: impl Fn(&str) -> bool) -> Report {
     let mut report = Report::default();
+    let failed = before.failed.keys().chain(after.failed.keys());
+    for object in BTreeSet::from_iter(failed) {
+        let [old, new] = [before, after].map(|answers| answers.failed.get(object));
+        let said = |why: Option<&String>| why.map_or("loaded", String::as_str).to_owned();
+        if old == new {
+            report.failed.push(format!("{object}: {}", said(old)));
+        } else {
+            let line = format!("{object}: {} -> {}", said(old), said(new));
+            report.worse.push(line);
+        }
+    }
     for (key @ (object, name), old) in &before.programs {
         let name = format!("{object}/{name}");
         let Some(new) = after.programs.get(key) else {
@@ -379,11 +401,16 @@ impl Report {
             "programs that may throw, and are accepted on the patched kernel only",
             &self.lifted,
         );
-        section("programs that are not the same", &self.worse);
+        section(
+            "objects that cannot be loaded by themselves, on neither kernel",
+            &self.failed,
+        );
+        section("what is not the same", &self.worse);
         text.push_str(&format!(
             "veristat: {} programs of {objects} objects that cannot throw are the same in verdict and counts, \
-             {} of them accepted and the same in their image; {} that may throw are left out; {} are not the same\n",
-            self.same, self.images, self.throw, self.worse.len()
+             {} of them accepted and the same in their image; {} that may throw are left out, \
+             and {} objects that cannot be loaded; {} are not the same\n",
+            self.same, self.images, self.throw, self.failed.len(), self.worse.len()
         ));
         text
     }
@@ -400,6 +427,7 @@ mod tests {
         Answers {
             programs: parse(programs).unwrap(),
             symbols: Symbols::parse(symbols).unwrap(),
+            failed: BTreeMap::new(),
         }
     }
 
@@ -461,6 +489,35 @@ mod tests {
         assert_eq!(
             worse(&image("90c3"), row),
             ["a.bpf.o/x: only one has an image"]
+        );
+    }
+
+    #[test]
+    fn objects_have_to_be_loaded_on_both_kernels_or_neither() {
+        let of = |lines: &[&str]| Answers {
+            failed: failed(&Vec::from_iter(lines.iter().map(|line| line.to_string()))),
+            ..answers(COUNTS)
+        };
+        let report = compare(
+            &of(&[
+                "ok a.bpf.o",
+                "not ok b.bpf.o: status 22",
+                "not ok c.bpf.o: status 22",
+            ]),
+            &of(&[
+                "not ok a.bpf.o: status 3",
+                "not ok b.bpf.o: status 22",
+                "ok c.bpf.o",
+            ]),
+            |_| false,
+        );
+        assert_eq!(report.failed, ["b.bpf.o: status 22"]);
+        assert_eq!(
+            report.worse,
+            [
+                "a.bpf.o: loaded -> status 3",
+                "c.bpf.o: status 22 -> loaded"
+            ]
         );
     }
 
