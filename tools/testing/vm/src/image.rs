@@ -1,5 +1,5 @@
 //! What the JIT has made of a program on one kernel, and whether it is the same on another: byte for byte,
-//! but for the addresses in it, which have to be those of the same things.
+//! but for the addresses and the numbers of types in it, which have to be those of the same things.
 
 use std::collections::BTreeMap;
 
@@ -35,6 +35,27 @@ impl Symbols {
     fn nearest(&self, address: u64) -> Option<(&[String], u64)> {
         let (start, names) = self.0.range(..=address).next_back()?;
         Some((names, address - start))
+    }
+}
+
+/// The kernel's types by their numbers, as 'bpftool btf dump file' has them.
+pub struct Types(BTreeMap<u32, String>);
+
+impl Types {
+    /// Reads lines like "[4] STRUCT 'sk_buff' size=232 vlen=30", and leaves out what has no name.
+    pub fn parse(dump: &str) -> Self {
+        let named = dump.lines().filter_map(|line| {
+            let (number, kind) = line.strip_prefix('[')?.split_once("] ")?;
+            let (kind, _) = kind.rsplit_once('\'')?;
+            let number = number.parse().ok()?;
+            (!kind.ends_with("'(anon)")).then(|| (number, kind.to_owned()))
+        });
+        Self(named.collect())
+    }
+
+    /// Kind and name.
+    fn name(&self, number: u32) -> Option<&str> {
+        self.0.get(&number).map(String::as_str)
     }
 }
 
@@ -155,6 +176,14 @@ impl Function {
         )
     }
 
+    /// The operand of mov to a register of four bytes.
+    fn number(&self, at: usize) -> Option<u32> {
+        let opcode = self.code.get(at.checked_sub(1)?)?;
+        matches!(opcode, 0xb8..=0xbf)
+            .then(|| self.bytes(at).map(u32::from_le_bytes))
+            .flatten()
+    }
+
     /// The operand of movabs.
     fn absolute(&self, at: usize) -> Option<u64> {
         let opcode = self.bytes::<2>(at.checked_sub(2)?)?;
@@ -172,11 +201,12 @@ const OPERANDS: [(usize, Read); 3] = [
     (4, Function::extended),
 ];
 
-/// An image and the symbols of its kernel.
+/// An image, and symbols and types of its kernel.
 #[derive(Clone, Copy)]
 pub struct Side<'a> {
     pub image: &'a Image,
     pub symbols: &'a Symbols,
+    pub types: &'a Types,
 }
 
 /// Says where two images are not the same, if anywhere.
@@ -199,7 +229,8 @@ pub fn difference(a: Side, b: Side) -> Option<String> {
         }
         let mut at = 0;
         while let Some(next) = (at..code.len()).find(|&at| code[at] != other[at]) {
-            at = match behind_address(a, b, index, next) {
+            let behind = behind_address(a, b, index, next);
+            at = match behind.or_else(|| behind_type(a, b, index, next)) {
                 Some(behind) => behind,
                 None => return Some(context(index, next, code, other)),
             };
@@ -225,6 +256,16 @@ fn behind_address(a: Side, b: Side, index: usize, at: usize) -> Option<usize> {
             let reaches = size == 8 || !matches!(place, Place::Allocated(_));
             (reaches && place.same(&other)).then_some(start + size)
         })
+    })
+}
+
+/// The same for numbers of a type, where either kernel has one of that kind and name.
+fn behind_type(a: Side, b: Side, index: usize, at: usize) -> Option<usize> {
+    (at.saturating_sub(size_of::<u32>() - 1)..=at).find_map(|start| {
+        let number = |image: &Image| image.functions[index].number(start);
+        let name = a.types.name(number(a.image)?)?;
+        let other = b.types.name(number(b.image)?)?;
+        (name == other).then_some(start + size_of::<u32>())
     })
 }
 
@@ -254,7 +295,8 @@ mod tests {
         Image::parse(text.lines()).unwrap()
     }
 
-    /// Compares images on kernels whose `work` and `data` lie in different places.
+    /// Compares images on kernels whose `work` and `data` lie in different places, and whose types have
+    /// different numbers.
     fn compared(a: &str, b: &str) -> Option<String> {
         let a_symbols =
             symbols("ffffffff81000000 T work\nffffffff81000100 T idle\nffffffff82000000 d data\n");
@@ -263,10 +305,16 @@ mod tests {
         let a = Side {
             image: &image(a),
             symbols: &a_symbols,
+            types: &Types::parse(
+                "[1] INT 'int' size=4\n[2] STRUCT '(anon)' size=8\n[3] STRUCT 'a' size=8\n\t'b' type_id=1\n",
+            ),
         };
         let b = Side {
             image: &image(b),
             symbols: &b_symbols,
+            types: &Types::parse(
+                "[1] INT 'int' size=4\n[3] STRUCT '(anon)' size=8\n[4] STRUCT 'a' size=8\n[5] UNION 'a' size=8\n",
+            ),
         };
         difference(a, b)
     }
@@ -337,6 +385,18 @@ mod tests {
             )
             .is_some()
         );
+    }
+
+    #[test]
+    fn numbers_of_the_same_type_are_the_same() {
+        let number = "ffffffffc0000000 be03000000c3";
+        assert_eq!(compared(number, &number.replace("03", "04")), None);
+        assert!(compared(number, &number.replace("03", "05")).is_some());
+        // Without a name, and no number that is loaded.
+        let unnamed = number.replace("03", "02");
+        assert!(compared(&unnamed, number).is_some());
+        let added = number.replace("be", "05");
+        assert!(compared(&added, &added.replace("03", "04")).is_some());
     }
 
     #[test]

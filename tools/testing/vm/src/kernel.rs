@@ -34,6 +34,11 @@ impl Kernel {
         })
     }
 
+    /// The kernel with its debug information.
+    pub fn vmlinux(&self) -> PathBuf {
+        self.dir.join("vmlinux")
+    }
+
     /// The value of a configuration symbol, without its quotes.
     fn symbol(&self, name: &str) -> Option<&str> {
         self.config

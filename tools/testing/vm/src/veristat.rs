@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
@@ -12,7 +13,7 @@ use futures::try_join;
 use glob::Pattern;
 
 use crate::accelerator::Accelerator;
-use crate::image::{self, Image, Side, Symbols};
+use crate::image::{self, Image, Side, Symbols, Types};
 use crate::images::Images;
 use crate::initramfs::Initramfs;
 use crate::kernel::Kernel;
@@ -30,6 +31,9 @@ const CPUS: u32 = 2;
 const PATIENCE: u32 = 40;
 /// What throws, in the unpatched kernel and in the patched one.
 const THROWS: [&str; 2] = ["bpf_throw", "bpf_throw_stub"];
+/// The module that gives programs checkpoints, and what they call there.
+const DEADLINES: &str = "bpf_deadline.ko";
+const CHECKPOINT: &str = "bpf_checkpoint_stub";
 /// The line before a program's image.
 const DUMP: &str = "DUMP (JITED) ";
 const HEADER: &str = "file_name,";
@@ -51,6 +55,10 @@ pub struct Options {
         default_value = "build/cargo/vm/release/prog-image"
     )]
     prog_image: PathBuf,
+    /// Have programs of the patched kernel get deadlines, and leave out those with a checkpoint and, where
+    /// they are refused, what was counted
+    #[arg(long)]
+    deadlines: bool,
     /// Only objects that match one of these globs [default: all but those of veristat.skipped]
     #[arg(long, value_name = "GLOB", num_args = 1..)]
     objects: Vec<String>,
@@ -72,6 +80,7 @@ type Programs = BTreeMap<(String, String), Program>;
 struct Answers {
     programs: Programs,
     symbols: Symbols,
+    types: Types,
     /// Objects that veristat gave up on, and why.
     failed: BTreeMap<String, String>,
 }
@@ -81,7 +90,8 @@ pub async fn main(options: Options) -> Result<u8> {
     let unpatched = Kernel::open(&options.unpatched.dir)?;
     let patched = Kernel::open(&common.kernel)?;
     let objects = objects(&tests.unpatched, &options.objects)?;
-    let modules = patched.modules("kernel/bpf/");
+    let mut modules = patched.modules("kernel/bpf/");
+    modules.retain(|module| options.deadlines || !module.ends_with(DEADLINES));
     let images = options.images(&patched, &modules)?;
     let accelerator = common.accelerator(&patched, &images).await?;
     let slots = Slots::new(None)?;
@@ -93,7 +103,7 @@ pub async fn main(options: Options) -> Result<u8> {
         ask("veristat-patched", &patched, &tests.own, &modules),
     )?;
     let mentions_throw = |object: &str| mentions_throw(&tests.unpatched.join(object));
-    let report = compare(&before, &after, mentions_throw);
+    let report = compare(&before, &after, options.deadlines, mentions_throw);
     print!("{}", report.text(objects.len()));
     ensure!(report.same > 0, "no program is the same");
     Ok((!report.worse.is_empty()).into())
@@ -179,6 +189,7 @@ impl Options {
         Ok(Answers {
             programs: parse(&read("programs")?)?,
             symbols: Symbols::parse(&read("kallsyms")?)?,
+            types: types(kernel)?,
             failed: failed(&record.channel),
         })
     }
@@ -263,6 +274,22 @@ fn parse(text: &str) -> Result<Programs> {
     Ok(programs)
 }
 
+/// The types of a kernel, whose numbers a program may have in its code.
+fn types(kernel: &Kernel) -> Result<Types> {
+    let output = Command::new("bpftool")
+        .args(["btf", "dump", "file"])
+        .arg(kernel.vmlinux())
+        .output()
+        .context("cannot run bpftool")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.success(),
+        "bpftool finds no types in {}: {said}",
+        kernel.vmlinux().display()
+    );
+    Ok(Types::parse(&String::from_utf8_lossy(&output.stdout)))
+}
+
 /// The objects that veristat gave up on, by what run-veristat says.
 fn failed(said: &[String]) -> BTreeMap<String, String> {
     said.iter()
@@ -283,6 +310,8 @@ struct Report {
     /// Programs that are the same, and how many of them are accepted and so have an image.
     same: usize,
     images: usize,
+    /// Programs that have a checkpoint.
+    checkpoints: usize,
     /// Programs that may throw, and those of them that are accepted now.
     throw: usize,
     lifted: Vec<String>,
@@ -291,7 +320,12 @@ struct Report {
     worse: Vec<String>,
 }
 
-fn compare(before: &Answers, after: &Answers, mentions_throw: impl Fn(&str) -> bool) -> Report {
+fn compare(
+    before: &Answers,
+    after: &Answers,
+    deadlines: bool,
+    mentions_throw: impl Fn(&str) -> bool,
+) -> Report {
     let mut report = Report::default();
     let failed = before.failed.keys().chain(after.failed.keys());
     for object in BTreeSet::from_iter(failed) {
@@ -310,13 +344,13 @@ fn compare(before: &Answers, after: &Answers, mentions_throw: impl Fn(&str) -> b
             report.worse.push(format!("{name}: not there"));
             continue;
         };
-        let calls = |program: &Program, answers: &Answers| {
+        let calls = |program: &Program, answers: &Answers, functions: &[&str]| {
             let image = program.image.as_ref();
-            image.is_some_and(|image| image.calls(&THROWS, &answers.symbols))
+            image.is_some_and(|image| image.calls(functions, &answers.symbols))
         };
         // A program that is refused has no image to see it by.
-        let throws = calls(old, before)
-            || calls(new, after)
+        let throws = calls(old, before, &THROWS)
+            || calls(new, after, &THROWS)
             || (new.image.is_none() && mentions_throw(object));
         if throws {
             report.throw += 1;
@@ -325,6 +359,18 @@ fn compare(before: &Answers, after: &Answers, mentions_throw: impl Fn(&str) -> b
                 (true, false) => report.worse.push(format!("{name}: refused")),
                 _ => {}
             }
+            continue;
+        }
+        if calls(new, after, &[CHECKPOINT]) {
+            report.checkpoints += 1;
+            if !old.accepted {
+                report.worse.push(format!("{name}: refused -> accepted"));
+            }
+            continue;
+        }
+        // A program that cannot have a deadline is verified again without.
+        if deadlines && !old.accepted && !new.accepted {
+            report.same += 1;
             continue;
         }
         match difference(old, new, before, after) {
@@ -376,10 +422,12 @@ fn difference(old: &Program, new: &Program, before: &Answers, after: &Answers) -
             Side {
                 image: old,
                 symbols: &before.symbols,
+                types: &before.types,
             },
             Side {
                 image: new,
                 symbols: &after.symbols,
+                types: &after.types,
             },
         ),
         _ => Some("only one has an image".to_owned()),
@@ -409,8 +457,13 @@ impl Report {
         text.push_str(&format!(
             "veristat: {} programs of {objects} objects that cannot throw are the same in verdict and counts, \
              {} of them accepted and the same in their image; {} that may throw are left out, \
-             and {} objects that cannot be loaded; {} are not the same\n",
-            self.same, self.images, self.throw, self.failed.len(), self.worse.len()
+             {} with a checkpoint, and {} objects that cannot be loaded; {} are not the same\n",
+            self.same,
+            self.images,
+            self.throw,
+            self.checkpoints,
+            self.failed.len(),
+            self.worse.len()
         ));
         text
     }
@@ -423,17 +476,22 @@ mod tests {
     const COUNTS: &str = "file_name,prog_name,verdict,total_insns,total_states\n";
 
     fn answers(programs: &str) -> Answers {
-        let symbols = "ffffffff81000000 T work\nffffffff81000100 T bpf_throw\n";
+        let symbols = "ffffffff81000000 T work\nffffffff81000100 T bpf_throw\n\
+                       ffffffff81000200 T bpf_checkpoint_stub\n";
         Answers {
             programs: parse(programs).unwrap(),
             symbols: Symbols::parse(symbols).unwrap(),
+            types: Types::parse(""),
             failed: BTreeMap::new(),
         }
     }
 
     fn worse(before: &str, after: &str) -> Vec<String> {
         let of = |rows: &str| answers(&format!("{COUNTS}{rows}"));
-        compare(&of(before), &of(after), |object| object == "throws.bpf.o").worse
+        compare(&of(before), &of(after), false, |object| {
+            object == "throws.bpf.o"
+        })
+        .worse
     }
 
     #[test]
@@ -509,6 +567,7 @@ mod tests {
                 "not ok b.bpf.o: status 22",
                 "ok c.bpf.o",
             ]),
+            false,
             |_| false,
         );
         assert_eq!(report.failed, ["b.bpf.o: status 22"]);
@@ -519,6 +578,27 @@ mod tests {
                 "c.bpf.o: status 22 -> loaded"
             ]
         );
+    }
+
+    #[test]
+    fn programs_with_a_checkpoint_may_differ_but_not_in_their_verdict() {
+        // A call of bpf_checkpoint_stub from ffffffffc0000000.
+        let image = "DUMP (JITED) a.bpf.o/x:\nffffffffc0000000 e8fb0100c1\n\n".to_owned();
+        let ends = answers(&format!("{image}{COUNTS}a.bpf.o,x,success,6,1\n"));
+        let compared = |row: &str, after: &Answers| {
+            let before = answers(&format!("{COUNTS}{row}"));
+            let report = compare(&before, after, true, |_| false);
+            (report.checkpoints, report.same, report.worse)
+        };
+        let same = compared("a.bpf.o,x,success,5,1\n", &ends);
+        assert_eq!(same, (1, 0, vec![]));
+        let accepted = compared("a.bpf.o,x,failure,5,1\n", &ends);
+        assert_eq!(accepted.2, ["a.bpf.o/x: refused -> accepted"]);
+        let refused = answers(&format!("{COUNTS}a.bpf.o,x,failure,10,2\n"));
+        let again = compared("a.bpf.o,x,failure,5,1\n", &refused);
+        assert_eq!(again, (0, 1, vec![]));
+        let refused = compared("a.bpf.o,x,success,5,1\n", &refused);
+        assert_eq!(refused.2, ["a.bpf.o/x: accepted -> refused"]);
     }
 
     #[test]
@@ -536,7 +616,7 @@ mod tests {
             ["throws.bpf.o/x: refused"]
         );
         let before = answers(&format!("{COUNTS}a.bpf.o,x,failure,5,1\n"));
-        let report = compare(&before, &answers(&accepted), |_| false);
+        let report = compare(&before, &answers(&accepted), false, |_| false);
         assert_eq!(
             (report.throw, &report.lifted[..]),
             (1, &["a.bpf.o/x".to_owned()][..])
