@@ -9,6 +9,9 @@ use anyhow::{Context, Result};
 const IMAGES: u64 = 0xffff_ffff_8000_0000;
 /// Where the kernel's addresses begin, with page tables of five levels.
 const KERNEL: u64 = 0xff00_0000_0000_0000;
+/// Where user space has mapped what it shares with the program, an arena, up to where it ends.
+const MAPPED: u64 = 0x7f00_0000_0000;
+const USER_END: u64 = 0x8000_0000_0000;
 /// Allocations of one kind, be it slabs or vmalloc, have the same bits above these.
 const REGION_BITS: u32 = 40;
 
@@ -133,7 +136,7 @@ impl Image {
                 let (names, offset) = symbols.nearest(address)?;
                 Some(Place::Symbol(names, offset))
             }
-            KERNEL.. => Some(Place::Allocated(address >> REGION_BITS)),
+            MAPPED..USER_END | KERNEL.. => Some(Place::Allocated(address >> REGION_BITS)),
             _ => None,
         }
     }
@@ -369,6 +372,9 @@ mod tests {
         let slab = "ffffffffc0000000 48bf001020308088ffff";
         assert_eq!(compared(slab, &slab.replace("102030", "405060")), None);
         assert!(compared(slab, &slab.replace("8088ffff", "00c9ffff")).is_some());
+        let arena = "ffffffffc0000000 48bfa02884f7ff7f0000";
+        assert_eq!(compared(arena, &arena.replace("2884", "0884")), None);
+        assert!(compared(arena, &arena.replace("f7ff7f", "f7ff6f")).is_some());
         // Allocations of each CPU are told by what follows.
         let per_cpu = "ffffffffc0000000 49b90010203040506000654c030c25";
         assert_eq!(

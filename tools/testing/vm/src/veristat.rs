@@ -3,6 +3,7 @@
 //! Some objects cannot be loaded without the test that they belong to; that is to be so on both kernels.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -189,7 +190,7 @@ impl Options {
         Ok(Answers {
             programs: parse(&read("programs")?)?,
             symbols: Symbols::parse(&read("kallsyms")?)?,
-            types: types(kernel)?,
+            types: types(kernel, &tests.join("modules/bpf_testmod.ko"))?,
             failed: failed(&record.channel),
         })
     }
@@ -274,20 +275,28 @@ fn parse(text: &str) -> Result<Programs> {
     Ok(programs)
 }
 
-/// The types of a kernel, whose numbers a program may have in its code.
-fn types(kernel: &Kernel) -> Result<Types> {
-    let output = Command::new("bpftool")
-        .args(["btf", "dump", "file"])
-        .arg(kernel.vmlinux())
-        .output()
-        .context("cannot run bpftool")?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(
-        output.status.success(),
-        "bpftool finds no types in {}: {said}",
-        kernel.vmlinux().display()
-    );
-    Ok(Types::parse(&String::from_utf8_lossy(&output.stdout)))
+/// The types of a kernel and of the module that is loaded, whose numbers a program may have in its code.
+fn types(kernel: &Kernel, module: &Path) -> Result<Types> {
+    let vmlinux = kernel.vmlinux();
+    let dump = |base: &[&OsStr], file: &Path| {
+        let output = Command::new("bpftool")
+            .args(base)
+            .args(["btf", "dump", "file"])
+            .arg(file)
+            .output()
+            .context("cannot run bpftool")?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.success(),
+            "bpftool finds no types in {}: {said}",
+            file.display()
+        );
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let base = [OsStr::new("--base-btf"), vmlinux.as_os_str()];
+    Ok(Types::parse(
+        &(dump(&[], &vmlinux)? + &dump(&base, module)?),
+    ))
 }
 
 /// The objects that veristat gave up on, by what run-veristat says.
