@@ -297,8 +297,8 @@ static bool find_checkpoints(struct bpf_verifier_env *env)
 	for (i = 0; i < env->prog->len; i++) {
 		if (i == env->subprog_info[subprog + 1].start)
 			subprog++;
-		/* What is called back. */
-		found |= bpf_pseudo_func(&insn[i]);
+		/* What calls back looks behind each call. */
+		found |= bpf_is_sync_callback_calling_insn(&env->prog->insnsi[i]);
 		/* An exception callback runs when the run has ended. */
 		if (!env->subprog_info[subprog].is_exception_cb)
 			env->unwind->insns[i].checkpoint = bpf_checkpoint_at(env, i, calls);
