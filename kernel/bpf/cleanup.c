@@ -290,7 +290,7 @@ static bool is_long(struct bpf_verifier_env *env)
 /* Notes where checkpoints have to be; returns whether there are any. */
 static bool find_checkpoints(struct bpf_verifier_env *env)
 {
-	const struct bpf_insn *insn = env->prog->insnsi;
+	struct bpf_insn *insn = env->prog->insnsi;
 	bool found = false, calls = is_long(env);
 	u32 i, subprog = 0;
 
@@ -298,7 +298,7 @@ static bool find_checkpoints(struct bpf_verifier_env *env)
 		if (i == env->subprog_info[subprog + 1].start)
 			subprog++;
 		/* What calls back looks behind each call. */
-		found |= bpf_is_sync_callback_calling_insn(&env->prog->insnsi[i]);
+		found |= bpf_is_sync_callback_calling_insn(&insn[i]);
 		/* An exception callback runs when the run has ended. */
 		if (!env->subprog_info[subprog].is_exception_cb)
 			env->unwind->insns[i].checkpoint = bpf_checkpoint_at(env, i, calls);

@@ -6,16 +6,12 @@
  */
 #include <vmlinux.h>
 #include <bpf/bpf_helpers.h>
-#include "kfunc.h"
+#include "ledger.h"
 #include "row.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
-#define __unwind	__kfunc_of(bpf_unwind)
-#define __unwind_test	__kfunc_of(bpf_unwind_test)
-
-void bpf_throw(__u64 cookie) __unwind;
-void bpf_unwind_reset(void) __unwind_test;
+void bpf_throw(__u64 cookie) __kfunc_of(bpf_unwind);
 struct task_struct *bpf_task_acquire(struct task_struct *p) __ksym;
 void bpf_task_release(struct task_struct *p) __ksym;
 
