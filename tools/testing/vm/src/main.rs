@@ -8,6 +8,7 @@ mod console;
 mod demonstration;
 mod difference;
 mod fuzz;
+mod host;
 mod image;
 mod images;
 mod initramfs;

@@ -16,10 +16,12 @@ use std::path::Path;
 use std::process::Command;
 use std::str::FromStr;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use glob::Pattern as Glob;
 use regex::Regex;
 use serde::Deserialize;
+
+use crate::host;
 
 /// How a test is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -209,15 +211,9 @@ pub fn list(program: &Path) -> Result<Vec<Test>> {
         program.display()
     );
     let asked = || format!("{} --list --json", program.display());
-    let output = Command::new(program)
-        .args(["--list", "--json"])
-        .output()
-        .with_context(asked)?;
-    if !output.status.success() {
-        let errors = String::from_utf8_lossy(&output.stderr);
-        bail!("{}: {}: {}", asked(), output.status, errors.trim());
-    }
-    let tests: Vec<Test> = serde_json::from_slice(&output.stdout).with_context(asked)?;
+    let listed =
+        host::output(Command::new(program).args(["--list", "--json"])).with_context(asked)?;
+    let tests: Vec<Test> = serde_json::from_slice(&listed).with_context(asked)?;
     let mut names: Vec<_> = tests.iter().map(|test| &test.name).collect();
     names.sort();
     for pair in names.windows(2) {

@@ -10,6 +10,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::host;
+
 #[derive(Debug)]
 pub struct Dump {
     pub release: String,
@@ -63,17 +65,11 @@ fn vmcoreinfo(file: &File) -> Result<String> {
 /// The log, taken from the dump and left beside it.
 fn dmesg(path: &Path) -> Result<String> {
     let log = path.with_file_name("dmesg");
-    let output = Command::new("makedumpfile")
+    let mut makedumpfile = Command::new("makedumpfile");
+    makedumpfile
         .args(["-f", "--message-level", "4", "--dump-dmesg"])
-        .args([path, &log])
-        .output()
-        .context("makedumpfile does not run")?;
-    let errors = String::from_utf8_lossy(&output.stderr);
-    ensure!(
-        output.status.success(),
-        "makedumpfile cannot read the log: {}",
-        errors.trim()
-    );
+        .args([path, &log]);
+    host::output(&mut makedumpfile).context("cannot read the log")?;
     let log = std::fs::read(&log).context("makedumpfile wrote no log")?;
     Ok(String::from_utf8_lossy(&log).into_owned())
 }
