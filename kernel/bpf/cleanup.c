@@ -136,6 +136,7 @@ struct bpf_unwind_env {
 	bool thrown;		/* a throw was verified: throws, and not only in dead code */
 	bool takes_irq_lock;	/* bpf_res_spin_lock_irqsave() */
 	bool out_of_memory;	/* where no error could be returned */
+	bool verified;		/* what is dead is known */
 };
 
 /* Prevents that a module goes while its ops are taken. */
@@ -191,11 +192,16 @@ bool bpf_unwind_compares(const struct bpf_verifier_env *env)
 	return needed(env->unwind);
 }
 
+static void no_deadline(struct bpf_unwind_env *unwind)
+{
+	bpf_deadline_free(unwind->deadline);
+	unwind->deadline = NULL;
+}
+
 static void drop(struct bpf_verifier_env *env, const char *name, const char *reason)
 {
 	verbose(env, "no deadline: %s: %s\n", name, reason);
-	bpf_deadline_free(env->unwind->deadline);
-	env->unwind->deadline = NULL;
+	no_deadline(env->unwind);
 }
 
 /*
@@ -258,6 +264,18 @@ static void propagate_throws(struct bpf_verifier_env *env)
 	} while (changed);
 }
 
+/* Whether the instruction is removed since it is never executed, or never jumps back. */
+static bool is_dead(const struct bpf_verifier_env *env, u32 insn_idx)
+{
+	const struct bpf_insn_aux_data *data = env->insn_aux_data;
+	struct bpf_insn *insn = &env->prog->insnsi[insn_idx];
+
+	if (!env->unwind->verified)
+		return false;
+	return !data[insn_idx].seen ||
+	       (bpf_jumps_back(insn) && !data[insn_idx + 1 + bpf_jmp_offset(insn)].seen);
+}
+
 /* Whether some function may take long even without a loop, in what it calls. */
 static bool is_long(struct bpf_verifier_env *env)
 {
@@ -273,6 +291,8 @@ static bool is_long(struct bpf_verifier_env *env)
 		subprog = env->subprog_topo_order[k];
 		weight = 0;
 		for (i = info[subprog].start; i < info[subprog + 1].start; i++) {
+			if (is_dead(env, i))
+				continue;
 			weight += bpf_checkpoint_weight(env, i, i);
 			callee = bpf_pseudo_call(&insn[i]) ?
 				 bpf_find_subprog(env, i + insn[i].imm + 1) : -1;
@@ -290,19 +310,25 @@ static bool is_long(struct bpf_verifier_env *env)
 /* Notes where checkpoints have to be; returns whether there are any. */
 static bool find_checkpoints(struct bpf_verifier_env *env)
 {
+	struct bpf_unwind_env *unwind = env->unwind;
 	struct bpf_insn *insn = env->prog->insnsi;
 	bool found = false, calls = is_long(env);
 	u32 i, subprog = 0;
 
 	for (i = 0; i < env->prog->len; i++) {
+		struct unwind_insn *noted = &unwind->insns[i];
+
 		if (i == env->subprog_info[subprog + 1].start)
 			subprog++;
 		/* What calls back looks behind each call. */
-		found |= bpf_is_sync_callback_calling_insn(&insn[i]);
+		found |= unwind->verified ? noted->ops & OP_CALLBACK :
+					    bpf_is_sync_callback_calling_insn(&insn[i]);
 		/* An exception callback runs when the run has ended. */
-		if (!env->subprog_info[subprog].is_exception_cb)
-			env->unwind->insns[i].checkpoint = bpf_checkpoint_at(env, i, calls);
-		found |= !!env->unwind->insns[i].checkpoint;
+		if (is_dead(env, i) || env->subprog_info[subprog].is_exception_cb)
+			noted->checkpoint = 0;
+		else
+			noted->checkpoint = bpf_checkpoint_at(env, i, calls);
+		found |= !!noted->checkpoint;
 		if (bpf_is_ldimm64(&insn[i]))
 			i++;
 		cond_resched();
@@ -323,8 +349,7 @@ static void prepare_deadline(struct bpf_verifier_env *env)
 	struct bpf_unwind_env *unwind = env->unwind;
 
 	if (!find_checkpoints(env)) {
-		bpf_deadline_free(unwind->deadline);
-		unwind->deadline = NULL;
+		no_deadline(unwind);
 		return;
 	}
 	unwind->deadline->callback = env->exception_callback_subprog;
@@ -2157,6 +2182,11 @@ int bpf_unwind_instrument(struct bpf_verifier_env *env)
 	struct emit e = {};
 	int before, err;
 
+	if (!needed(unwind))
+		return 0;
+	unwind->verified = true;
+	if (unwind->deadline && !find_checkpoints(env))
+		no_deadline(unwind);
 	if (!needed(unwind))
 		return 0;
 	unwind->table = kvzalloc_flex(*unwind->table, slots, BPF_UNWIND_MAX_SLOTS,

@@ -3,7 +3,7 @@
 #include <vmlinux.h>
 #include <bpf/bpf_helpers.h>
 
-#include "expect.h"
+#include "unwind.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -51,5 +51,83 @@ int endless(void *ctx)
 SEC("syscall")
 int straight(void *ctx)
 {
+	return 0;
+}
+
+const volatile __u32 no_rounds;
+
+/* The verifier knows that the loop is never entered, the compiler does not. */
+SEC("syscall")
+int dead_loop(void *ctx)
+{
+	volatile __u64 rounds = 0;
+	__u32 i;
+
+	for (i = 0; i < no_rounds; i++)
+		rounds++;
+	return 0;
+}
+
+/* Its jump backwards is reached, and never jumps. */
+SEC("syscall")
+__naked int dead_jump(void)
+{
+	asm volatile("call %[random];"
+		     "r0 &= 7;"
+		     "goto 1f;"
+		     "0: r0 += 1;"
+		     "1: if r0 > 7 goto 0b;"
+		     "r0 = 0;"
+		     "exit;"
+		     :
+		     : [random] "i"(bpf_get_prandom_u32)
+		     : __clobber_all);
+}
+
+/* Far more calls than may be made without a checkpoint, but for one all of them dead. */
+SEC("syscall")
+__naked int dead_calls(void)
+{
+	asm volatile("call %[random];"
+		     "r0 &= 7;"
+		     "if r0 <= 7 goto 0f;"
+		     ".rept 4096;"
+		     "call %[random];"
+		     ".endr;"
+		     "0: r0 = 0;"
+		     "exit;"
+		     :
+		     : [random] "i"(bpf_get_prandom_u32)
+		     : __clobber_all);
+}
+
+struct timed {
+	struct bpf_timer timer;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct timed);
+} timers SEC(".maps");
+
+static int fires(void *map, __u32 *key, struct timed *timed)
+{
+	return 0;
+}
+
+/* A callback that nothing waits for makes no run longer. */
+SEC("syscall")
+int later(void *ctx)
+{
+	struct timed *timed;
+	__u32 key = 0;
+
+	timed = bpf_map_lookup_elem(&timers, &key);
+	if (!timed)
+		return 1;
+	bpf_timer_init(&timed->timer, &timers, 0);
+	bpf_timer_set_callback(&timed->timer, fires);
 	return 0;
 }

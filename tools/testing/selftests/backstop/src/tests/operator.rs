@@ -160,14 +160,16 @@ fn kill_no_program(_: &Armed) -> Result<()> {
 }
 
 fn kill_no_checkpoints(_: &Armed) -> Result<()> {
-    let loaded = loader::load(object("operator", "endless")?, &["straight"])??;
-    let id = program_id(&loaded, "straight")?;
-    let error = refused(REFUSED, &["kill", &id.to_string()])?;
-    one_line(&error, &format!("program {id} has no checkpoints"))?;
-    ensure!(
-        shown(id)?["deadline"].is_null(),
-        "it is shown with a deadline"
-    );
+    for name in ["straight", "dead_loop", "dead_jump", "dead_calls", "later"] {
+        let loaded = loader::load(object("operator", "endless")?, &[name])??;
+        let id = program_id(&loaded, name)?;
+        let error = refused(REFUSED, &["kill", &id.to_string()]).context(name)?;
+        one_line(&error, &format!("program {id} has no checkpoints"))?;
+        ensure!(
+            shown(id)?["deadline"].is_null(),
+            "{name} is shown with a deadline"
+        );
+    }
     Ok(())
 }
 
